@@ -1,0 +1,79 @@
+//! The devices behind ports: [`PortIo`] and its kinds. A kind knows how to receive and send frames in bursts and says
+//! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
+//! ([`crate::dataplane`]'s egress).
+
+use std::os::fd::RawFd;
+
+use serde::Serialize;
+
+use crate::frame::{Burst, Frame, Pool};
+
+/// What a device can take beyond plain frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Caps {
+    /// Frames whose checksum is unfinished ([`crate::frame::Offload::NEEDS_CSUM`]).
+    pub checksum: bool,
+    /// TCP GSO frames, IPv4 and IPv6.
+    pub tso: bool,
+    /// UDP GSO frames (`GSO_UDP_L4`).
+    pub uso: bool,
+    /// Longest packet that the device takes, without the Ethernet header and one VLAN tag, in bytes. GSO frames are
+    /// measured by their segments.
+    pub mtu: u16,
+}
+
+/// How a receive ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rx {
+    /// The burst is full; there may be more.
+    More,
+    /// There is nothing more now.
+    Drained,
+    /// The device is gone; the port is down until it is opened anew.
+    Gone,
+}
+
+/// A device as people see it in `show ports`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Details {
+    /// The device's name, with its namespace where it has one: `eth0@lab`.
+    pub device: String,
+    /// `tap`, `guest`, `xdp`, `packet`, `pcap`, `mem`.
+    pub driver: &'static str,
+    /// What is worth knowing: `native`, `generic`, `zero-copy`, `copy`, `multi-buffer`, queues; and why not, where less than
+    /// the best was to be had.
+    pub notes: Vec<String>,
+}
+
+/// A device that frames come from and go to. Owned by one worker and called by it alone.
+///
+/// Frames pass in the form of the wire: VLAN tags in the frame (a tag that the kernel gave out of band is put back in
+/// by `rx`), lengths without FCS.
+pub trait PortIo: Send {
+    /// Receives until the burst is full or the device has nothing more. Frames that cannot be taken are counted at the
+    /// port with their reason.
+    fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) -> Rx;
+
+    /// Sends the frames in order, with as few system calls as the device allows, and takes out of `frames` those that
+    /// the device accepted. What stays could not be sent now: the worker drops and counts it.
+    fn tx(&mut self, pool: &mut Pool, frames: &mut Vec<Frame>);
+
+    /// Work that falls due between bursts: completions, refilling. Called once a turn.
+    fn turn(&mut self, _pool: &mut Pool) {}
+
+    /// True when `rx` reads memory only, so that it can be called every turn; false when it costs a system call and
+    /// should wait for its descriptor to become readable.
+    fn is_ring(&self) -> bool;
+
+    /// Descriptors that become readable (edge-triggered) when there is something to receive.
+    fn fds(&self) -> Vec<RawFd>;
+
+    /// What the device can carry.
+    fn caps(&self) -> Caps;
+
+    /// For people.
+    fn details(&self) -> Details;
+
+    /// Closes the device and takes back every buffer that it holds.
+    fn close(self: Box<Self>, pool: &mut Pool);
+}

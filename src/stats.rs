@@ -1,0 +1,162 @@
+//! Counters and drop reasons. Each packet ends in exactly one of: forwarded, flooded, answered, consumed, or dropped
+//! with a [`DropReason`]; the sum of a port's ends is what it received.
+//!
+//! A counter has one writer, the worker that owns its port, so it is a plain load and store of a relaxed atomic; anyone
+//! may read.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// A counter with one writer and any number of readers.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. For the counter's one writer only: two would lose counts (never more than that).
+    #[inline(always)]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// The count now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Counter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+macro_rules! drop_reasons {
+    ($($(#[$meta:meta])* $variant:ident = $name:literal: $meaning:literal,)*) => {
+        /// Why a frame was dropped. Names and meanings are public and stable.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $(#[doc = $meaning] $variant,)*
+        }
+
+        impl DropReason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The stable public name.
+            pub const fn name(self) -> &'static str {
+                match self { $(DropReason::$variant => $name,)* }
+            }
+
+            /// A sentence for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(DropReason::$variant => $meaning,)* }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    Runt = "runt": "shorter than an Ethernet header (14 bytes)",
+    Giant = "giant": "longer than the MTU of the port that it came from",
+    TruncatedTag = "truncated_tag": "ends inside of a VLAN tag",
+    ThirdTag = "third_tag": "carries more than two VLAN tags",
+    BadLength = "bad_length": "its IEEE 802.3 length is longer than what follows, or neither a length nor an EtherType",
+    SourceMulticast = "source_multicast": "its source address is a group address",
+    SourceZero = "source_zero": "its source address is all zeros",
+    ReservedMac = "reserved_mac": "addressed to 01-80-C2-00-00-0x, which no bridge forwards",
+    BadOffload = "bad_offload": "its checksum or segmentation note does not fit the frame",
+    TagNotAllowed = "tag_not_allowed": "tagged, on an access port",
+    VlanNotAllowed = "vlan_not_allowed": "its VLAN is not one of this port's",
+    UntaggedNotAllowed = "untagged_not_allowed": "untagged, on a port without a native network",
+    VlanHop = "vlan_hop": "would leave untagged with a second tag, into another VLAN of the next switch",
+    SamePort = "same_port": "its destination is behind the port that it came from",
+    NoReceiver = "no_receiver": "no other port of its network is there to take it",
+    MtuExceeded = "mtu_exceeded": "longer than the MTU of the port or network that it would leave by",
+    NoBuffer = "no_buffer": "no free buffer",
+    TxFull = "tx_full": "the device's send queue is full",
+    TxError = "tx_error": "the device refused to send",
+    HandoffFull = "handoff_full": "the ring to the worker of its port is full",
+    PortDown = "port_down": "the port is down, or gone",
+    RxTruncated = "rx_truncated": "the device delivered only a part of it",
+}
+
+/// Counters of one port, as `show ports` and the API give them. Drops count at the port that the frame came from, but
+/// for those of sending (`tx_…`, `handoff_full`), which count at the port that it should have left by.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Frames that the device gave us.
+    pub rx_frames: Counter,
+    /// Their bytes, without FCS.
+    pub rx_bytes: Counter,
+    /// Frames that the device took from us.
+    pub tx_frames: Counter,
+    /// Their bytes, without FCS.
+    pub tx_bytes: Counter,
+    /// Received here and sent to one known port.
+    pub forwarded: Counter,
+    /// Received here and sent to all other ports of the network.
+    pub flooded: Counter,
+    /// Received here and answered by the switch itself.
+    pub answered: Counter,
+    /// Received here and used up by the switch itself.
+    pub consumed: Counter,
+    drops: Drops,
+}
+
+#[derive(Debug)]
+struct Drops([Counter; DropReason::ALL.len()]);
+
+impl Default for Drops {
+    fn default() -> Drops {
+        Drops(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl PortCounters {
+    /// Counts `n` frames dropped for `reason`.
+    #[inline]
+    pub fn drop(&self, reason: DropReason, n: u64) {
+        self.drops.0[reason as usize].add(n);
+    }
+
+    /// Frames dropped for `reason` so far.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.0[reason as usize].get()
+    }
+
+    /// The counts now.
+    pub fn snapshot(&self) -> PortSnapshot {
+        PortSnapshot {
+            rx_frames: self.rx_frames.get(),
+            rx_bytes: self.rx_bytes.get(),
+            tx_frames: self.tx_frames.get(),
+            tx_bytes: self.tx_bytes.get(),
+            forwarded: self.forwarded.get(),
+            flooded: self.flooded.get(),
+            answered: self.answered.get(),
+            consumed: self.consumed.get(),
+            drops: DropReason::ALL
+                .iter()
+                .map(|&reason| (reason.name(), self.dropped(reason)))
+                .filter(|&(_, count)| count > 0)
+                .collect(),
+        }
+    }
+}
+
+/// The counts of a port at one moment; drop reasons that never occurred are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)] // as in PortCounters
+pub struct PortSnapshot {
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    pub forwarded: u64,
+    pub flooded: u64,
+    pub answered: u64,
+    pub consumed: u64,
+    pub drops: std::collections::BTreeMap<&'static str, u64>,
+}

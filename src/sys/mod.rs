@@ -1,0 +1,29 @@
+//! The only unsafe code of the switch: memory shared with the kernel, rings, `ioctl`, `bpf(2)`. Each module shows a
+//! safe interface to the rest; what the kernel hands us (lengths, indices, addresses) is checked in release builds too.
+
+pub mod pool;
+
+/// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
+/// that a program could see.
+#[inline(always)]
+pub fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing architecturally; the address is that of a live reference.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// The processor's time stamp counter, for benches that count cycles; 0 where there is none.
+#[inline]
+pub fn cycles() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: `rdtsc` exists on every x86-64 processor and has no precondition.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}

@@ -1,0 +1,1 @@
+//! Checked views and emitters of headers, and checksums. No policy.
