@@ -117,7 +117,7 @@ impl Default for Drops {
 impl PortCounters {
     /// Counts `n` frames dropped for `reason`.
     #[inline]
-    pub fn drop(&self, reason: DropReason, n: u64) {
+    pub fn count_drop(&self, reason: DropReason, n: u64) {
         self.drops.0[reason as usize].add(n);
     }
 

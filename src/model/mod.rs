@@ -224,3 +224,6 @@ impl Default for Switch {
         }
     }
 }
+/// stub until merged
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttachmentKey { #[allow(missing_docs)] Port(String), #[allow(missing_docs)] Physical(String) }

@@ -1,0 +1,132 @@
+//! First stage: reads the frame's Ethernet header once, refuses what no switch may carry, takes off the VLAN tag, and
+//! finds the network.
+//!
+//! Untagged frames belong to the port's network or native network. A tag of TPID 0x8100 names a VLAN on trunks and
+//! physical networks; with VLAN ID 0 it carries a priority only (IEEE 802.1Q-2018, table 9-2) and is taken off. A tag
+//! behind the first is payload; a third is refused, as is a tag of TPID 0x88a8 in front, which belongs to a provider
+//! bridge.
+
+use super::fdb::{Fdb, FdbKey, Probe};
+use super::segment;
+use super::tracer::Tracer;
+use crate::frame::Frame;
+use crate::stats::DropReason;
+use crate::tables::{PortEntry, Tables, Vlans};
+use crate::types::NetIdx;
+use crate::wire::ethernet::{CTAG, HEADER_LEN, STAG, TAG_LEN};
+
+const MAC_MASK: u64 = (1 << 48) - 1;
+/// 01-80-C2-00-00-0x as a little-endian load gives it, and the bits of it that count.
+const RESERVED: (u64, u64) = (0x0000_00c2_8001, 0xf0ff_ffff_ffff);
+/// Below this the field behind the addresses is a length (IEEE 802.3-2018, 3.2.6).
+const FIRST_ETHERTYPE: u16 = 0x0600;
+
+/// What the bridge needs to know of a frame.
+pub(super) struct Classified {
+    pub(super) network: NetIdx,
+    pub(super) source: Probe,
+    pub(super) destination: Probe,
+    pub(super) is_group: bool,
+}
+
+fn load(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..)?.first_chunk().map(|chunk| u64::from_le_bytes(*chunk))
+}
+
+/// Reads one frame; on success it is untagged (but for a payload tag) and stands in its network.
+#[inline(always)]
+pub(super) fn classify(
+    frame: &mut Frame,
+    port: &PortEntry,
+    tables: &Tables,
+    fdb: &Fdb,
+    tracer: &mut impl Tracer,
+) -> Result<Classified, DropReason> {
+    let head = frame.head();
+    let (Some(low), Some(high)) = (load(head, 0), load(head, 6)) else { return Err(DropReason::Runt) };
+    let (destination, source) = (low & MAC_MASK, high & MAC_MASK);
+    let mut ethertype = ((high >> 48) as u16).swap_bytes();
+    if source & 1 != 0 || source == 0 {
+        return Err(if source == 0 { DropReason::SourceZero } else { DropReason::SourceMulticast });
+    }
+    let is_group = destination & 1 != 0;
+    if is_group && destination & RESERVED.1 == RESERVED.0 {
+        return Err(DropReason::ReservedMac);
+    }
+    if !frame.offload.is_done() {
+        segment::check(frame)?;
+    }
+    let network = if ethertype == CTAG || ethertype == STAG {
+        let (network, inner) = untag(frame, port, tracer)?;
+        ethertype = inner;
+        network
+    } else {
+        let native = match &port.vlans {
+            Vlans::Access(network) => Some(*network),
+            Vlans::Trunk { native, .. } => *native,
+        };
+        native.ok_or(DropReason::UntaggedNotAllowed)?
+    };
+    if ethertype < FIRST_ETHERTYPE {
+        check_length(frame, ethertype)?;
+    }
+    let entry = tables.network(network).ok_or(DropReason::VlanNotAllowed)?;
+    if frame.len() > entry.plain_len {
+        check_mtu(frame, ethertype, entry.plain_len)?;
+    }
+    tracer.say("ingress", || format!("from port {} into network {}", port.name, entry.name));
+    Ok(Classified {
+        network,
+        source: fdb.probe(FdbKey::from_bits(network, source)),
+        destination: fdb.probe(FdbKey::from_bits(network, destination)),
+        is_group,
+    })
+}
+
+/// Takes the tag off and gives the network it names and the EtherType behind it.
+fn untag(frame: &mut Frame, port: &PortEntry, tracer: &mut impl Tracer) -> Result<(NetIdx, u16), DropReason> {
+    let head = frame.head();
+    let field = |at: usize| head.get(at..)?.first_chunk().map(|field| u16::from_be_bytes(*field));
+    let (Some(tpid), Some(tci), Some(inner)) = (field(12), field(14), field(16)) else {
+        return Err(DropReason::TruncatedTag);
+    };
+    if inner == CTAG || inner == STAG {
+        match field(20) {
+            None => return Err(DropReason::TruncatedTag),
+            Some(CTAG | STAG) => return Err(DropReason::ThirdTag),
+            Some(_) => {}
+        }
+    }
+    let id = tci & 0x0fff;
+    let network = match &port.vlans {
+        Vlans::Access(network) if id == 0 && tpid == CTAG => *network,
+        Vlans::Access(_) => return Err(DropReason::TagNotAllowed),
+        Vlans::Trunk { .. } if tpid == STAG => return Err(DropReason::VlanNotAllowed),
+        Vlans::Trunk { native, .. } if id == 0 => native.ok_or(DropReason::UntaggedNotAllowed)?,
+        Vlans::Trunk { by_id, .. } => {
+            by_id.get(usize::from(id)).copied().flatten().ok_or(DropReason::VlanNotAllowed)?
+        }
+    };
+    tracer.say("ingress", || match id {
+        0 => "takes off a priority tag".to_owned(),
+        id => format!("takes off the tag of VLAN {id}"),
+    });
+    frame.head_mut().copy_within(0..12, TAG_LEN);
+    frame.trim_front(TAG_LEN).ok_or(DropReason::TruncatedTag)?;
+    Ok((network, inner))
+}
+
+/// An IEEE 802.3 length must fit what follows it.
+#[cold]
+fn check_length(frame: &Frame, length: u16) -> Result<(), DropReason> {
+    let payload = frame.len().saturating_sub(HEADER_LEN);
+    if length > 1500 || usize::from(length) > payload { Err(DropReason::BadLength) } else { Ok(()) }
+}
+
+/// The exact look at a frame that is longer than its network's MTU at first sight: GSO frames count by their segments, and
+/// a payload tag does not count.
+#[cold]
+fn check_mtu(frame: &Frame, ethertype: u16, plain_len: usize) -> Result<(), DropReason> {
+    let tag = if ethertype == CTAG || ethertype == STAG { TAG_LEN } else { 0 };
+    if segment::segment_len(frame) > plain_len + tag { Err(DropReason::Giant) } else { Ok(()) }
+}

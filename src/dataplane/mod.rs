@@ -1,0 +1,144 @@
+//! THE PATH: what becomes of a frame. Pure: no file descriptor, thread, clock, randomness or logger; time comes in as an
+//! argument. The same [`process`] serves the daemon, `nuswitch trace`, the fuzzers, the benches and every scenario test.
+//!
+//! ```text
+//! burst ─▶ ingress: header, VLAN, network ─▶ bridge: learn, look up ─▶ egress: MTU, tag, offload ─▶ Out
+//!              │ drop                            │ flood: a copy a port        │ drop
+//! ```
+//!
+//! A burst passes ingress as a whole before the first frame passes the bridge, so that the FDB's cache lines are on
+//! their way while other headers are read.
+
+#![deny(clippy::indexing_slicing, clippy::panic)]
+
+mod bridge;
+mod egress;
+#[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
+pub mod fdb;
+mod ingress;
+pub mod out;
+pub mod segment;
+pub mod tracer;
+
+use arrayvec::ArrayVec;
+
+use crate::frame::{BURST, Burst, Pool};
+use crate::stats::DropReason;
+use crate::tables::Tables;
+use crate::types::{Instant, PortIdx};
+use bridge::Sent;
+use fdb::{Fdb, FdbEvent, FdbKey};
+use ingress::Classified;
+use out::Out;
+use tracer::Tracer;
+
+/// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
+const MAX_EVENTS: usize = 1024;
+
+/// What a worker remembers.
+pub struct Shard {
+    /// Its replica of the FDB.
+    pub fdb: Fdb,
+    /// Its buffers.
+    pub pool: Pool,
+    /// What it learned and has not yet told the other workers.
+    pub events: Vec<FdbEvent>,
+    /// Why the last frame that was dropped was; for capture and trace.
+    pub last_drop: Option<DropReason>,
+    epoch: u64,
+}
+
+impl Shard {
+    /// An empty memory. `seed` keys the hash of the FDB and must be secret.
+    pub fn new(pool: Pool, seed: u64) -> Shard {
+        let events = Vec::with_capacity(MAX_EVENTS);
+        Shard { fdb: Fdb::new(1024, 300, seed), pool, events, last_drop: None, epoch: 0 }
+    }
+
+    fn tell(&mut self, event: FdbEvent) {
+        if self.events.len() < MAX_EVENTS {
+            self.events.push(event);
+        }
+    }
+
+    /// Brings the memory in line with newly published tables: forgets what is no longer there, takes over static MACs.
+    pub fn sync(&mut self, tables: &Tables) {
+        if self.epoch != tables.epoch {
+            self.epoch = tables.epoch;
+            sync_fdb(&mut self.fdb, tables);
+        }
+    }
+}
+
+/// Brings a replica of the FDB in line with newly published tables.
+pub fn sync_fdb(fdb: &mut Fdb, tables: &Tables) {
+    fdb.set_aging(tables.mac_aging_time);
+    if fdb.capacity() < tables.fdb_capacity {
+        *fdb = fdb.resized(tables.fdb_capacity);
+    }
+    fdb.retain(|entry| !entry.is_static && tables.is_member(entry.key.network(), entry.port));
+    for &(network, mac, port) in &tables.static_macs {
+        fdb.set_static(FdbKey::new(network, mac), port);
+    }
+}
+
+/// Decides on every frame of a burst that came from port `ingress`: it ends in `out`, or is dropped and counted.
+/// `burst` is empty afterwards.
+pub fn process(
+    burst: &mut Burst,
+    ingress: PortIdx,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    let Some(port) = tables.port(ingress) else {
+        burst.clear();
+        return;
+    };
+    let counters = &port.counters;
+    counters.rx_frames.add(burst.len() as u64);
+    counters.rx_bytes.add(burst.iter().map(|frame| frame.len() as u64).sum());
+    if !port.up {
+        counters.count_drop(DropReason::PortDown, burst.len() as u64);
+        shard.last_drop = Some(DropReason::PortDown);
+        burst.clear();
+        return;
+    }
+    let mut classified: ArrayVec<Result<Classified, DropReason>, BURST> = ArrayVec::new();
+    for frame in burst.iter_mut() {
+        classified.push(ingress::classify(frame, port, tables, &shard.fdb, tracer));
+    }
+    let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+    let mut learned = None;
+    let (mut forwarded, mut flooded) = (0, 0);
+    for (frame, classified) in burst.drain(..).zip(&classified) {
+        let sent = match classified {
+            Err(reason) => Err(*reason),
+            Ok(classified) => match tables.network(classified.network) {
+                None => Err(DropReason::VlanNotAllowed),
+                Some(network) => {
+                    if learned != Some(classified.source.key) {
+                        bridge::learn(classified, (ingress, port), network, shard, seconds, tracer);
+                        learned = Some(classified.source.key);
+                    }
+                    bridge::forward(frame, classified, ingress, (tables, network), shard, out, tracer)
+                }
+            },
+        };
+        match sent {
+            Ok(Sent::Forwarded) => forwarded += 1,
+            Ok(Sent::Flooded) => flooded += 1,
+            Err(reason) => {
+                tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
+                counters.count_drop(reason, 1);
+                shard.last_drop = Some(reason);
+            }
+        }
+    }
+    counters.forwarded.add(forwarded);
+    if flooded > 0 {
+        counters.flooded.add(flooded);
+    }
+}

@@ -1,0 +1,50 @@
+//! Where frames stand after [`super::process`]: one queue a port, in the order in which they leave.
+
+use crate::frame::Frame;
+use crate::types::PortIdx;
+
+/// Frames that are to be sent, by port.
+#[derive(Default)]
+pub struct Out {
+    queues: Vec<Vec<Frame>>,
+    active: Vec<PortIdx>,
+    pending: usize,
+}
+
+impl Out {
+    /// Makes place for ports up to `count`, so that the path need not.
+    pub fn make_room(&mut self, count: usize) {
+        if self.queues.len() < count {
+            self.queues.resize_with(count, || Vec::with_capacity(2 * crate::frame::BURST));
+            self.active.reserve(count);
+        }
+    }
+
+    /// Puts a frame at the end of a port's queue; drops it where there is no such port.
+    #[inline(always)]
+    pub fn push(&mut self, port: PortIdx, frame: Frame) {
+        let Some(queue) = self.queues.get_mut(port.index()) else { return };
+        if queue.is_empty() {
+            self.active.push(port);
+        }
+        queue.push(frame);
+        self.pending += 1;
+    }
+
+    /// Frames in all queues.
+    #[inline(always)]
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Hands each queue that holds frames to `send`, which empties it; what it leaves is dropped.
+    pub fn flush(&mut self, mut send: impl FnMut(PortIdx, &mut Vec<Frame>)) {
+        for port in self.active.drain(..) {
+            if let Some(queue) = self.queues.get_mut(port.index()) {
+                send(port, queue);
+                queue.clear();
+            }
+        }
+        self.pending = 0;
+    }
+}

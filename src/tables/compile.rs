@@ -1,0 +1,176 @@
+//! Compiles a valid model and what is known of its devices into [`Tables`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::slots::Slots;
+use super::{NetEntry, PortEntry, Tables, Vlans};
+use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
+use crate::ports::Caps;
+use crate::stats::PortCounters;
+use crate::types::{NetIdx, PortIdx, VlanId, WorkerIdx};
+use crate::wire::ethernet::HEADER_LEN;
+
+/// Most addresses that the FDB makes room for, whatever the networks' limits add up to.
+const MAX_FDB: usize = 1 << 20;
+
+/// What the daemon knows of a port's device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// The worker that owns it.
+    pub worker: WorkerIdx,
+    /// Whether it is open.
+    pub up: bool,
+    /// What it can carry; of no meaning while it is not open.
+    pub caps: Caps,
+    /// Its counters.
+    pub counters: Arc<PortCounters>,
+}
+
+/// The slots of ports and networks.
+#[derive(Clone, Default, Debug)]
+pub struct Places {
+    /// Of ports and physical networks.
+    pub ports: Slots<AttachmentKey>,
+    /// Of networks, by name.
+    pub networks: Slots<String>,
+}
+
+/// Compiles. A port without a device (a physical network without an interface) has no entry.
+pub fn compile(
+    model: &Model,
+    devices: &HashMap<AttachmentKey, Device>,
+    places: &mut Places,
+    epoch: u64,
+) -> Tables {
+    let networks: Vec<(NetIdx, &Network)> =
+        model.networks.iter().map(|network| (NetIdx(places.networks.assign(&network.name)), network)).collect();
+    let mut tables = Tables {
+        epoch,
+        ports: Vec::new(),
+        networks: Vec::new(),
+        static_macs: Vec::new(),
+        mac_aging_time: model.switch.mac_aging_time,
+        fdb_capacity: model.networks.iter().map(|network| network.mac_limit as usize).sum::<usize>().min(MAX_FDB),
+    };
+    for &(index, network) in &networks {
+        put(&mut tables.networks, index.index(), net_entry(network));
+    }
+    for physical in &model.physical_networks {
+        let key = AttachmentKey::Physical(physical.name.clone());
+        if let Some(device) = devices.get(&key) {
+            let vlans = trunk(&physical.name, None, None, &networks);
+            let wanted = Wanted { name: &physical.name, up: true, vlans, mac_limit: u32::MAX };
+            add_port(&mut tables, PortIdx(places.ports.assign(&key)), device, wanted);
+        }
+    }
+    for port in &model.ports {
+        let key = AttachmentKey::Port(port.name.clone());
+        let Some(device) = devices.get(&key) else { continue };
+        let index = PortIdx(places.ports.assign(&key));
+        let vlans = match &port.attachment {
+            Attachment::Access(name) => {
+                let Some((network, _)) = networks.iter().find(|(_, network)| network.name == *name) else { continue };
+                Vlans::Access(*network)
+            }
+            Attachment::Trunk { physical_network, native, allowed } => {
+                trunk(physical_network, Some(native.as_deref()), allowed.as_ref(), &networks)
+            }
+        };
+        let up = port.admin_state_up;
+        add_port(&mut tables, index, device, Wanted { name: &port.name, up, vlans, mac_limit: port.mac_limit });
+        for mac in port.mac_address.iter().chain(&port.static_macs) {
+            let member = |network: &&(NetIdx, &Network)| tables.is_member(network.0, index);
+            let of_port = networks.iter().filter(member).map(|(network, _)| (*network, *mac, index));
+            let of_port: Vec<_> = of_port.collect();
+            tables.static_macs.extend(of_port);
+        }
+    }
+    tables
+}
+
+fn net_entry(network: &Network) -> NetEntry {
+    let vlan = match &network.segment {
+        Segment::Vlan(_, id) => Some(*id),
+        Segment::Local | Segment::Flat(_) => None,
+    };
+    NetEntry {
+        name: network.name.as_str().into(),
+        vlan,
+        members: Vec::new(),
+        mtu: network.mtu,
+        plain_len: usize::from(network.mtu) + HEADER_LEN,
+        mac_limit: network.mac_limit,
+    }
+}
+
+/// Which networks of a physical network pass a trunk. `native`: none for the physical network's own device, where the flat
+/// network is untagged; else the port's choice.
+fn trunk(
+    physical: &str,
+    native: Option<Option<&str>>,
+    allowed: Option<&std::collections::BTreeSet<VlanId>>,
+    networks: &[(NetIdx, &Network)],
+) -> Vlans {
+    let mut by_id = vec![None; 4096].into_boxed_slice();
+    let mut untagged = None;
+    for &(index, network) in networks {
+        match &network.segment {
+            Segment::Vlan(on, id) if on == physical => {
+                if allowed.is_none_or(|allowed| allowed.contains(id)) {
+                    by_id[usize::from(id.get())] = Some(index);
+                }
+                if native == Some(Some(network.name.as_str())) {
+                    untagged = Some(index);
+                }
+            }
+            Segment::Flat(on) if on == physical => {
+                if native.is_none_or(|native| native == Some(network.name.as_str())) {
+                    untagged = Some(index);
+                }
+            }
+            _ => {}
+        }
+    }
+    Vlans::Trunk { native: untagged, by_id }
+}
+
+struct Wanted<'a> {
+    name: &'a str,
+    up: bool,
+    vlans: Vlans,
+    mac_limit: u32,
+}
+
+fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted<'_>) {
+    let mut member_of: Vec<NetIdx> = match &wanted.vlans {
+        Vlans::Access(network) => vec![*network],
+        Vlans::Trunk { native, by_id } => by_id.iter().copied().flatten().chain(*native).collect(),
+    };
+    member_of.sort();
+    member_of.dedup();
+    for network in member_of {
+        if let Some(Some(network)) = tables.networks.get_mut(network.index()) {
+            let at = network.members.binary_search(&index).unwrap_or_else(|at| at);
+            network.members.insert(at, index);
+        }
+    }
+    let entry = PortEntry {
+        name: wanted.name.into(),
+        worker: device.worker,
+        up: device.up && wanted.up,
+        vlans: wanted.vlans,
+        caps: device.caps,
+        plain_len: usize::from(device.caps.mtu) + HEADER_LEN,
+        mac_limit: wanted.mac_limit,
+        counters: device.counters.clone(),
+    };
+    put(&mut tables.ports, index.index(), entry);
+}
+
+fn put<T>(slots: &mut Vec<Option<T>>, index: usize, value: T) {
+    if slots.len() <= index {
+        slots.resize_with(index + 1, || None);
+    }
+    slots[index] = Some(value);
+}

@@ -1,0 +1,119 @@
+//! A valid model compiled for look-up: immutable, published whole, one epoch each. A worker loads the newest once a turn,
+//! so no packet sees half a change.
+//!
+//! Ports and networks are addressed by slots ([`PortIdx`], [`NetIdx`]) that [`slots::Slots`] keeps stable over
+//! reloads: what a worker remembers about a port stays true while the port lives.
+
+pub mod compile;
+pub mod slots;
+
+use std::sync::Arc;
+
+use crate::ports::Caps;
+use crate::stats::PortCounters;
+use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
+
+/// Most ports and physical networks of a switch together.
+pub const MAX_PORTS: usize = 4096;
+/// Most networks of a switch.
+pub const MAX_NETWORKS: usize = 4096;
+
+/// Everything that the path looks up and that only a change of configuration changes.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Counts up with every publication.
+    pub epoch: u64,
+    /// By [`PortIdx`]; holes are slots out of use.
+    pub ports: Vec<Option<PortEntry>>,
+    /// By [`NetIdx`].
+    pub networks: Vec<Option<NetEntry>>,
+    /// MACs that are known without learning.
+    pub static_macs: Vec<(NetIdx, Mac, PortIdx)>,
+    /// Seconds after which a learned MAC is forgotten.
+    pub mac_aging_time: u32,
+    /// Addresses that the FDB should have room for.
+    pub fdb_capacity: usize,
+}
+
+/// A port, or the port to a physical network.
+#[derive(Debug)]
+pub struct PortEntry {
+    /// The port's name, or the physical network's.
+    pub name: Arc<str>,
+    /// The worker that owns it.
+    pub worker: WorkerIdx,
+    /// Whether frames may come and go: wanted up, and its device is there.
+    pub up: bool,
+    /// Which frames belong to which network.
+    pub vlans: Vlans,
+    /// What its device can carry.
+    pub caps: Caps,
+    /// Longest frame that passes without a closer look: MTU and Ethernet header, in bytes.
+    pub plain_len: usize,
+    /// Most learned MACs behind it.
+    pub mac_limit: u32,
+    /// Its counters; they live as long as the port, over all epochs.
+    pub counters: Arc<PortCounters>,
+}
+
+/// How frames on a port's wire map to networks.
+#[derive(Debug)]
+pub enum Vlans {
+    /// Untagged frames belong to this network; tagged ones are not allowed.
+    Access(NetIdx),
+    /// A trunk, or a physical network.
+    Trunk {
+        /// The network of untagged frames.
+        native: Option<NetIdx>,
+        /// The network of each VLAN ID; always 4096 long.
+        by_id: Box<[Option<NetIdx>]>,
+    },
+}
+
+/// A network.
+#[derive(Debug)]
+pub struct NetEntry {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its VLAN ID on trunks and physical networks.
+    pub vlan: Option<VlanId>,
+    /// The ports that belong to it, in slot order.
+    pub members: Vec<PortIdx>,
+    /// Longest packet in bytes.
+    pub mtu: u16,
+    /// Longest frame that passes without a closer look: MTU and Ethernet header, in bytes.
+    pub plain_len: usize,
+    /// Most learned MACs.
+    pub mac_limit: u32,
+}
+
+impl Tables {
+    /// The port in a slot.
+    #[inline(always)]
+    pub fn port(&self, port: PortIdx) -> Option<&PortEntry> {
+        self.ports.get(port.index())?.as_ref()
+    }
+
+    /// The network in a slot.
+    #[inline(always)]
+    pub fn network(&self, network: NetIdx) -> Option<&NetEntry> {
+        self.networks.get(network.index())?.as_ref()
+    }
+
+    /// Whether `port` belongs to `network`.
+    pub fn is_member(&self, network: NetIdx, port: PortIdx) -> bool {
+        self.network(network).is_some_and(|network| network.members.binary_search(&port).is_ok())
+    }
+}
+
+impl Vlans {
+    /// The VLAN ID that a frame of `network` carries on this port's wire; none: untagged.
+    #[inline(always)]
+    pub fn egress_tag(&self, index: NetIdx, network: &NetEntry) -> Option<VlanId> {
+        match self {
+            Vlans::Access(_) => None,
+            Vlans::Trunk { native, .. } if *native == Some(index) => None,
+            Vlans::Trunk { .. } => network.vlan,
+        }
+    }
+}
