@@ -4,6 +4,7 @@
 pub mod dataplane;
 pub mod frame;
 pub mod model;
+pub mod pcapng;
 pub mod ports;
 pub mod stats;
 #[allow(unsafe_code)]
@@ -11,3 +12,4 @@ pub mod sys;
 pub mod tables;
 pub mod types;
 pub mod wire;
+pub mod worker;

@@ -121,6 +121,14 @@ impl PortCounters {
         self.drops.0[reason as usize].add(n);
     }
 
+    /// As [`PortCounters::count_drop`], for reasons that any worker may count.
+    #[inline]
+    pub fn count_drop_shared(&self, reason: DropReason, n: u64) {
+        if n > 0 {
+            self.drops.0[reason as usize].0.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
     /// Frames dropped for `reason` so far.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops.0[reason as usize].get()

@@ -1,0 +1,78 @@
+//! A device in a worker's hands, with its captures.
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::capture::{CaptureTap, Direction, Record};
+use super::total_len;
+use crate::frame::{Frame, Pool};
+use crate::ports::PortIo;
+use crate::stats::{DropReason, PortCounters};
+use crate::types::PortIdx;
+
+pub(super) struct Attached {
+    pub(super) io: Box<dyn PortIo>,
+    /// Whether it stands in the worker's list of ready ports.
+    pub(super) ready: bool,
+    /// Whether the control thread was told that the device is gone.
+    pub(super) gone: bool,
+    pub(super) taps: Vec<CaptureTap>,
+}
+
+impl Attached {
+    pub(super) fn new(io: Box<dyn PortIo>, port: PortIdx, registry: &Registry) -> Attached {
+        for fd in io.fds() {
+            if let Err(error) = registry.register(&mut SourceFd(&fd), Token(port.index()), Interest::READABLE) {
+                // Then the port is heard of only while there is other traffic.
+                tracing::warn!(%error, port = port.0, "cannot wait for the device");
+            }
+        }
+        Attached { io, ready: false, gone: false, taps: Vec::new() }
+    }
+
+    pub(super) fn close(self, registry: &Registry, pool: &mut Pool) {
+        for fd in self.io.fds() {
+            // The descriptor of a device that is gone may not be registered any more.
+            let _ = registry.deregister(&mut SourceFd(&fd));
+        }
+        self.io.close(pool);
+    }
+
+    /// Sends a queue; what the device does not take is dropped and counted.
+    #[inline]
+    pub(super) fn send(&mut self, frames: &mut Vec<Frame>, pool: &mut Pool, counters: &PortCounters) {
+        let (count, bytes) = (frames.len() as u64, total_len(frames));
+        if self.taps.is_empty() {
+            self.io.tx(pool, frames);
+        } else {
+            self.send_captured(frames, pool);
+        }
+        let left = frames.len() as u64;
+        counters.tx_frames.add(count - left);
+        counters.tx_bytes.add(bytes - total_len(frames));
+        if left > 0 {
+            counters.count_drop(DropReason::TxFull, left);
+        }
+    }
+
+    #[cold]
+    fn send_captured(&mut self, frames: &mut Vec<Frame>, pool: &mut Pool) {
+        let snaplen = self.longest_snaplen();
+        let records: Vec<Record> = frames.iter().map(|frame| Record::of(frame, snaplen)).collect();
+        self.io.tx(pool, frames);
+        // A device takes frames in order, so what is left is the end of the queue.
+        let sent = records.len() - frames.len();
+        for (at, record) in records.into_iter().enumerate() {
+            self.record(record, Direction::Tx, (at >= sent).then_some(DropReason::TxFull));
+        }
+    }
+
+    pub(super) fn longest_snaplen(&self) -> usize {
+        self.taps.iter().map(|tap| tap.snaplen).max().unwrap_or(0)
+    }
+
+    /// Gives a record to every capture of this port, and ends those that nobody reads any more.
+    pub(super) fn record(&mut self, record: Record, direction: Direction, dropped: Option<DropReason>) {
+        self.taps.retain(|tap| tap.send(&record, direction, dropped));
+    }
+}

@@ -1,0 +1,413 @@
+//! A worker: one thread, pinned to its CPU, that owns ports and all that is remembered about them. Its loop is the switch:
+//!
+//! ```text
+//! turn: newest tables ─▶ commands ─▶ for each port with frames: rx ─▶ process ─▶ Out
+//!                        frames from other workers ──────────────────────────▶ Out ─▶ tx, or hand-off
+//! ```
+//!
+//! Run to completion, nothing shared but the [`mesh`]: packets travel between workers, locks don't. [`Worker::turn`]
+//! takes the time as an argument and never sleeps; tests call it with a clock of their own. [`Worker::run`] adds the
+//! clock and the idling.
+
+mod attached;
+pub mod capture;
+pub mod mesh;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use crossbeam::channel::{Receiver, Sender};
+use mio::{Events, Poll, Token};
+
+use crate::dataplane::out::Out;
+use crate::dataplane::tracer::Silent;
+use crate::dataplane::{Shard, process};
+use crate::frame::{BURST, Burst, Frame, Pool, Region};
+use crate::model::Idle;
+use crate::ports::{PortIo, Rx};
+use crate::stats::DropReason;
+use crate::tables::{MAX_PORTS, Tables};
+use crate::types::{Instant, PortIdx, WorkerIdx};
+use attached::Attached;
+use capture::CaptureTap;
+use mesh::Mesh;
+
+/// How long an adaptive worker looks for more after the last frame before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+/// Longest sleep: what ages is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Frames that may wait in [`Out`] before they are sent ahead of the turn's end.
+const MAX_PENDING: usize = 8 * BURST;
+/// Up to this many rings are looked at every turn; with more, the kernel's word is waited for.
+const MAX_POLLED: usize = 32;
+/// Turns between two looks at the kernel's word while there is other work.
+const TURNS_PER_LOOK: u32 = 8;
+const WAKER: Token = Token(usize::MAX);
+
+/// What the control thread asks of a worker. Each is answered on its channel when it is done.
+pub enum Command {
+    /// Take over a device.
+    Attach(PortIdx, Box<dyn PortIo>, Sender<()>),
+    /// Close a device; every buffer returns.
+    Detach(PortIdx, Sender<()>),
+    /// Copy a port's frames to a capture from now on.
+    Capture(PortIdx, CaptureTap, Sender<()>),
+    /// Close all devices and end.
+    Stop,
+}
+
+/// What a worker tells the control thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The device of this port is gone.
+    Gone(PortIdx),
+}
+
+/// What a worker is made of.
+pub struct Setup {
+    /// Which one it is.
+    pub index: WorkerIdx,
+    /// Its memory.
+    pub region: Arc<Region>,
+    /// Secret seed of its hashes.
+    pub seed: u64,
+    /// The published tables.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// The rings between workers.
+    pub mesh: Arc<Mesh>,
+    /// Its sleep; the mesh holds its waker.
+    pub poll: Poll,
+    /// Where commands come from.
+    pub commands: Receiver<Command>,
+    /// Where notices go.
+    pub notices: Sender<Notice>,
+    /// What to do without traffic.
+    pub idle: Idle,
+}
+
+/// See the module's documentation.
+pub struct Worker {
+    tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
+    core: Core,
+    commands: Receiver<Command>,
+    events: Events,
+    idle: Idle,
+    turns_since_look: u32,
+    stop: bool,
+}
+
+/// What a turn works on beside the tables.
+struct Core {
+    index: WorkerIdx,
+    shard: Shard,
+    ports: Vec<Option<Attached>>,
+    /// Ports with rings.
+    rings: Vec<PortIdx>,
+    /// Ports that may have frames, as far as the kernel told.
+    ready: Vec<PortIdx>,
+    out: Out,
+    burst: Burst,
+    mesh: Arc<Mesh>,
+    poll: Poll,
+    notices: Sender<Notice>,
+    /// Whether this turn put something into another worker's inbox.
+    handed: bool,
+}
+
+impl Worker {
+    /// A worker for the calling thread.
+    pub fn new(setup: Setup) -> Worker {
+        Worker {
+            tables: Cache::new(setup.tables),
+            core: Core {
+                index: setup.index,
+                shard: Shard::new(Pool::new(setup.region), setup.seed),
+                ports: Vec::new(),
+                rings: Vec::new(),
+                ready: Vec::with_capacity(MAX_PORTS),
+                out: Out::default(),
+                burst: Burst::new(),
+                mesh: setup.mesh,
+                poll: setup.poll,
+                notices: setup.notices,
+                handed: false,
+            },
+            commands: setup.commands,
+            events: Events::with_capacity(256),
+            idle: setup.idle,
+            turns_since_look: 0,
+            stop: false,
+        }
+    }
+
+    /// Works until it is told to stop.
+    ///
+    /// # Errors
+    /// The kernel's, when its sleep fails.
+    pub fn run(&mut self) -> io::Result<()> {
+        let start = std::time::Instant::now();
+        let clock = || Instant(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let mut last_work = clock();
+        while !self.stop {
+            let now = clock();
+            if self.turn(now) > 0 {
+                last_work = now;
+                continue;
+            }
+            let spin = match self.idle {
+                Idle::Poll => true,
+                Idle::Adaptive => now < last_work.after(SPIN),
+                Idle::Sleep => false,
+            };
+            if spin {
+                std::hint::spin_loop();
+            } else {
+                self.sleep(TICK)?;
+            }
+        }
+        self.core.close_all();
+        Ok(())
+    }
+
+    /// Takes what is there now from every port, once, and sends what comes of it. Gives the number of frames moved.
+    pub fn turn(&mut self, now: Instant) -> usize {
+        self.obey();
+        let tables = self.tables.load();
+        let core = &mut self.core;
+        core.follow(tables);
+        let polled = core.rings.len() <= MAX_POLLED;
+        self.turns_since_look += 1;
+        let look = core.ready.is_empty() || self.turns_since_look >= TURNS_PER_LOOK;
+        if look && (!polled || core.rings.len() < core.attached()) {
+            self.turns_since_look = 0;
+            // A failed look is made good by the next one; `sleep` reports errors that stay.
+            let _ = core.look(&mut self.events, Some(Duration::ZERO));
+        }
+        let mut moved = core.receive_handed();
+        if polled {
+            for at in 0..core.rings.len() {
+                let port = core.rings[at];
+                moved += core.receive(port, tables, now).1;
+            }
+        }
+        for at in (0..core.ready.len()).rev() {
+            let port = core.ready[at];
+            let (rx, count) = core.receive(port, tables, now);
+            moved += count;
+            if rx != Rx::More {
+                core.ready.swap_remove(at);
+                core.mark_ready(port, false);
+            }
+        }
+        core.flush(tables);
+        core.tell();
+        core.shard.fdb.sweep(now.0);
+        core.mesh.link(core.index).count_turn(moved as u64);
+        moved
+    }
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            let tables = self.tables.load();
+            match command {
+                Command::Attach(port, io, done) => {
+                    self.core.attach(port, io);
+                    let _ = done.send(());
+                }
+                Command::Detach(port, done) => {
+                    self.core.flush(tables);
+                    self.core.detach(port);
+                    let _ = done.send(());
+                }
+                Command::Capture(port, tap, done) => {
+                    if let Some(Some(attached)) = self.core.ports.get_mut(port.index()) {
+                        attached.taps.push(tap);
+                    }
+                    let _ = done.send(());
+                }
+                Command::Stop => self.stop = true,
+            }
+        }
+    }
+
+    /// Sleeps until a descriptor, another worker or the control thread wakes it, or `timeout` passes.
+    fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        let link = self.core.mesh.link(self.core.index);
+        link.sleeping.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        let stale = self.tables.load().epoch != link.epoch();
+        let work = stale || !self.commands.is_empty() || self.core.mesh.has_work_for(self.core.index);
+        let timeout = if work { Duration::ZERO } else { timeout };
+        let slept = self.core.look(&mut self.events, Some(timeout));
+        self.core.mesh.link(self.core.index).sleeping.store(false, Ordering::SeqCst);
+        slept
+    }
+
+    /// What the worker remembers; for tests.
+    pub fn shard(&mut self) -> &mut Shard {
+        &mut self.core.shard
+    }
+}
+
+impl Core {
+    fn attached(&self) -> usize {
+        self.ports.iter().flatten().count()
+    }
+
+    /// Moves on to newly published tables.
+    fn follow(&mut self, tables: &Tables) {
+        let link = self.mesh.link(self.index);
+        if link.epoch() != tables.epoch {
+            self.out.make_room(tables.ports.len());
+            self.shard.sync(tables);
+            self.mesh.link(self.index).set_epoch(tables.epoch);
+        }
+    }
+
+    /// Asks the kernel which descriptors have become readable.
+    fn look(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error);
+        }
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            if let Ok(slot) = u16::try_from(event.token().0) {
+                self.make_ready(PortIdx(slot));
+            }
+        }
+        Ok(())
+    }
+
+    fn make_ready(&mut self, port: PortIdx) {
+        if let Some(Some(attached)) = self.ports.get_mut(port.index())
+            && !attached.ready
+        {
+            attached.ready = true;
+            self.ready.push(port);
+        }
+    }
+
+    fn mark_ready(&mut self, port: PortIdx, ready: bool) {
+        if let Some(Some(attached)) = self.ports.get_mut(port.index()) {
+            attached.ready = ready;
+        }
+    }
+
+    fn attach(&mut self, port: PortIdx, io: Box<dyn PortIo>) {
+        self.detach(port);
+        if self.ports.len() <= port.index() {
+            self.ports.resize_with(port.index() + 1, || None);
+        }
+        if io.is_ring() {
+            self.rings.push(port);
+        }
+        self.out.make_room(port.index() + 1);
+        self.ports[port.index()] = Some(Attached::new(io, port, self.poll.registry()));
+        self.make_ready(port);
+    }
+
+    fn detach(&mut self, port: PortIdx) {
+        let Some(attached) = self.ports.get_mut(port.index()).and_then(Option::take) else { return };
+        self.rings.retain(|ring| *ring != port);
+        self.ready.retain(|ready| *ready != port);
+        attached.close(self.poll.registry(), &mut self.shard.pool);
+    }
+
+    fn close_all(&mut self) {
+        for slot in 0..self.ports.len() {
+            self.detach(PortIdx(u16::try_from(slot).unwrap_or(u16::MAX)));
+        }
+    }
+
+    /// One burst from one port through the path.
+    #[inline]
+    fn receive(&mut self, port: PortIdx, tables: &Tables, now: Instant) -> (Rx, usize) {
+        let Some(Some(attached)) = self.ports.get_mut(port.index()) else { return (Rx::Drained, 0) };
+        let rx = attached.io.rx(&mut self.shard.pool, &mut self.burst);
+        let count = self.burst.len();
+        if rx == Rx::Gone && !attached.gone {
+            attached.gone = true;
+            let _ = self.notices.send(Notice::Gone(port));
+        }
+        if count == 0 {
+            return (rx, 0);
+        }
+        if attached.taps.is_empty() {
+            process(&mut self.burst, port, tables, &mut self.shard, now, &mut self.out, &mut Silent);
+        } else {
+            self.receive_captured(port, tables, now);
+        }
+        if self.out.pending() > MAX_PENDING {
+            self.flush(tables);
+        }
+        (rx, count)
+    }
+
+    /// As `receive` goes on, for a port that is being captured: frame by frame, so that a dropped one is written with
+    /// its reason. Only captured ports pay for it.
+    #[cold]
+    fn receive_captured(&mut self, port: PortIdx, tables: &Tables, now: Instant) {
+        let mut one = Burst::new();
+        for frame in std::mem::take(&mut self.burst) {
+            let Some(Some(attached)) = self.ports.get(port.index()) else { return };
+            let record = capture::Record::of(&frame, attached.longest_snaplen());
+            one.push(frame);
+            self.shard.last_drop = None;
+            process(&mut one, port, tables, &mut self.shard, now, &mut self.out, &mut Silent);
+            if let Some(Some(attached)) = self.ports.get_mut(port.index()) {
+                attached.record(record, capture::Direction::Rx, self.shard.last_drop);
+            }
+        }
+    }
+
+    /// Frames that other workers decided on and that leave by ports of this one.
+    fn receive_handed(&mut self) -> usize {
+        let Core { mesh, out, shard, index, .. } = self;
+        let mut moved = 0;
+        mesh.receive(*index, |port, frame| {
+            out.push(port, frame);
+            moved += 1;
+        });
+        mesh.receive_events(*index, |event| shard.fdb.apply(event));
+        moved
+    }
+
+    /// Sends what stands in the queues.
+    fn flush(&mut self, tables: &Tables) {
+        if self.out.pending() == 0 {
+            return;
+        }
+        let Core { out, ports, shard, mesh, index, handed, .. } = self;
+        out.flush(|port, frames| {
+            let Some(entry) = tables.port(port) else { return };
+            match ports.get_mut(port.index()) {
+                Some(Some(attached)) => attached.send(frames, &mut shard.pool, &entry.counters),
+                _ if entry.worker != *index => {
+                    *handed = true;
+                    let lost = mesh.hand_off(*index, entry.worker, port, frames);
+                    entry.counters.count_drop_shared(DropReason::HandoffFull, lost);
+                }
+                _ => entry.counters.count_drop(DropReason::PortDown, frames.len() as u64),
+            }
+        });
+    }
+
+    /// Tells the other workers and the control thread what was learned.
+    fn tell(&mut self) {
+        for event in self.shard.events.drain(..) {
+            self.handed = true;
+            self.mesh.tell(self.index, event);
+        }
+        if std::mem::take(&mut self.handed) {
+            self.mesh.wake_sleepers(self.index);
+        }
+    }
+}
+
+fn total_len(frames: &[Frame]) -> u64 {
+    frames.iter().map(|frame| frame.len() as u64).sum()
+}
