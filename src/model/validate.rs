@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use toml::Spanned;
 use uuid::Uuid;
@@ -106,13 +107,14 @@ fn devices(report: &Report<'_>, physical_networks: &[DraftPhysical], ports: &[Dr
 
 /// A file that is written belongs to one port.
 fn pcap_files(report: &Report<'_>, ports: &[DraftPort]) {
-    let mut files: HashMap<&std::path::Path, (bool, usize)> = HashMap::new();
-    for port in ports {
+    let mut files: HashMap<&Path, (bool, usize)> = HashMap::new();
+    for (index, port) in ports.iter().enumerate() {
         let Ok(Interface::Pcap { read, write }) = &port.interface else { continue };
         for (path, writes) in [(read, false), (write, true)] {
             let Some(path) = path.as_deref() else { continue };
-            let (written, line) = *files.entry(path).or_insert((writes, port.origin.line));
-            if line != port.origin.line && (written || writes) {
+            let (written, user) = *files.entry(path).or_insert((writes, index));
+            if user != index && (written || writes) {
+                let line = ports[user].origin.line;
                 let message = format!("`{}` is already used by the port of line {line}", path.display());
                 let key = if writes { "write" } else { "read" };
                 report.add(port.at.device.clone(), &format!("{}.interface.{key}", port.at.path), message, None);
@@ -236,7 +238,7 @@ fn no_vlan_left(report: &Report<'_>, network: &DraftNetwork, physical: &DraftPhy
 }
 
 fn lowest_free(ranges: &[Spanned<(VlanId, VlanId)>], taken: &HashMap<VlanId, usize>) -> Option<VlanId> {
-    let ids = |range: &Spanned<(VlanId, VlanId)>| (range.get_ref().0.get()..=range.get_ref().1.get());
+    let ids = |range: &Spanned<(VlanId, VlanId)>| range.get_ref().0.get()..=range.get_ref().1.get();
     let free = |id: &VlanId| !taken.contains_key(id);
     ranges.iter().filter_map(|range| ids(range).filter_map(VlanId::new).find(free)).min()
 }
@@ -327,7 +329,7 @@ impl Scene<'_, '_> {
     /// One MAC at one place of a network.
     fn macs(&self, ports: &[DraftPort], attachments: &[Result<Attachment, Reported>]) {
         let mut seen: HashMap<(usize, Mac), usize> = HashMap::new();
-        for (port, attachment) in ports.iter().zip(attachments) {
+        for (index, (port, attachment)) in ports.iter().zip(attachments).enumerate() {
             let reach = attachment.as_ref().map(|attachment| self.reach(attachment)).unwrap_or_default();
             let mut own = HashSet::new();
             let given = port.mac_address.iter().flatten().map(|mac| (mac, "mac_address"));
@@ -337,13 +339,12 @@ impl Scene<'_, '_> {
                     self.report.add(mac.span(), &path, format!("{} is listed twice", mac.get_ref()), None);
                     continue;
                 }
-                let line = port.origin.line;
-                let others = reach.iter().map(|network| (*network, *seen.entry((*network, *mac.get_ref())).or_insert(line)));
-                let others: Vec<(usize, usize)> = others.filter(|(_, other)| *other != line).collect();
-                if let Some((network, other)) = others.first() {
-                    let network = &self.networks[*network].object.name;
+                let mut claim = |network: usize| *seen.entry((network, *mac.get_ref())).or_insert(index);
+                let owners: Vec<(usize, usize)> = reach.iter().map(|network| (*network, claim(*network))).collect();
+                if let Some((network, other)) = owners.into_iter().find(|(_, owner)| *owner != index) {
+                    let (network, line) = (&self.networks[network].object.name, ports[other].origin.line);
                     let message =
-                        format!("{} is already in network `{network}`, at the port of line {other}", mac.get_ref());
+                        format!("{} is already in network `{network}`, at the port of line {line}", mac.get_ref());
                     self.report.add(mac.span(), &path, message, None);
                 }
             }
