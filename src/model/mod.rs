@@ -1,229 +1,183 @@
 //! Desired state in Neutron's words, valid as a whole: what a TOML file (and later the API) asks for, with defaults
-//! filled in and references checked. Field names and defaults are those of the Neutron v2.0 API.
+//! filled in and references checked. Field names and defaults are those of the Neutron v2.0 API; its prefixed ones lose
+//! their prefix (`provider:network_type` is `network_type`).
 //!
-//! The way here: `read` turns text into objects and collects every mistake with its place, `validate` checks what only
-//! the whole can show. Nothing here opens a device or reads the system.
+//! The way here: [`load`] parses the text, `read` takes it apart by means of `reader` and judges each value by itself,
+//! `validate` checks what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
+//! mistake refuses the file. [`diff()`] tells what differs between two models. Nothing here opens a device or reads
+//! the system.
+//!
+//! # The configuration language
+//!
+//! Objects refer to each other by name; names are unique per kind and at most 255 characters long. A key that is not
+//! listed is a mistake, never ignored. `config/reference.toml` is a file with all of them.
+//!
+//! | `[switch]` | value | default |
+//! |---|---|---|
+//! | `workers` | list of CPUs (0 to 1023), one worker pinned to each | one worker, not pinned |
+//! | `idle` | `"adaptive"`, `"poll"` (never sleeps), `"sleep"` (never spins) | `"adaptive"` |
+//! | `control` | path of the control socket, at most 107 bytes | `/run/nuswitch/control.sock` |
+//! | `control_mode` | permission bits of the socket, an octal text | `"0600"` |
+//! | `control_group` | group of the socket, by name | the process's |
+//! | `mac_aging_time` | seconds until a silent MAC is forgotten, 10 to 1 000 000 | 300 |
+//! | `buffers` | 2048-byte buffers of each worker, a power of two from 1024 to 1 048 576 | 16384 |
+//!
+//! | `[[physical_network]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `interface` | the device | none: lives between trunk ports only |
+//! | `driver` | `"xdp"`, `"packet"` | xdp where it works, else packet |
+//! | `mode` | with `"xdp"`: `"native"`, `"generic"` | native where the driver has it |
+//! | `shared` | with `"xdp"` or no `driver`: the host's own traffic passes to the kernel | when the device has an address |
+//! | `busy_poll` | with `"xdp"`: the worker works the device's queues itself | `false` |
+//! | `vlan_ranges` | list of `"from:to"`, VLAN IDs for networks without a `segmentation_id` | none |
+//!
+//! | `[[network]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `network_type` | `"local"` (this switch only), `"flat"` (untagged), `"vlan"` (tagged) | `"local"` |
+//! | `physical_network` | with `"flat"` and `"vlan"`: where it leaves | needed there |
+//! | `segmentation_id` | with `"vlan"`: the VLAN ID, 1 to 4094 | the lowest free one of `vlan_ranges` |
+//! | `mtu` | longest packet in bytes, without Ethernet header and tag, 68 to 9216 | 1500 |
+//! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 8192 |
+//!
+//! | `[[port]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `network` | the network it is in, untagged | this or `trunk` |
+//! | `trunk` | `{ physical_network, native, allowed }`: its VLAN networks tagged, `native` untagged, `allowed` as in `["120", "130-139"]` | `allowed`: all |
+//! | `interface` | `{ kind, … }`, see below | needed |
+//! | `mac_address` | MAC behind the port, known without learning | tap, guest: generated, stable for the name |
+//! | `static_macs` | list of further MACs behind the port | none |
+//! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 1024 |
+//! | `admin_state_up` | `false`: neither receives nor sends | `true` |
+//! | `port_security_enabled` | `false` only | `false` |
+//!
+//! | `interface.kind` | the device | its keys |
+//! |---|---|---|
+//! | `"tap"` | a TAP for the host, a namespace or a container | `name`, `netns`, `address` (`"192.0.2.5/24"` or a list) |
+//! | `"guest"` | a persistent TAP for a hypervisor | `name`, `owner` (user name or number; default: root) |
+//! | `"xdp"` | AF_XDP on an existing device | `name`, `mode`, `shared`, `busy_poll` as above |
+//! | `"packet"` | AF_PACKET on an existing device | `name` |
+//! | `"pcap"` | files | `read`, `write`: at least one |
+//!
+//! A VLAN ID or MAC that was left out follows from the file alone, so the same file always means the same. IDs are
+//! handed out in the order of the file: put new networks last, or give the ID.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod diagnostic;
+mod diff;
+mod later;
+mod read;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod validate;
 
-use serde::Serialize;
+use toml::de::DeTable;
 use uuid::Uuid;
 
-use crate::types::{Mac, VlanId};
+pub use diagnostic::Diagnostic;
+pub use diff::{Diff, diff};
+pub use schema::*;
+pub use validate::OBJECTS_MAX;
 
-/// Everything that the switch should be.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Model {
-    /// `[switch]`.
-    pub switch: Switch,
-    /// `[[physical_network]]`.
-    pub physical_networks: Vec<PhysicalNetwork>,
-    /// `[[network]]`.
-    pub networks: Vec<Network>,
-    /// `[[port]]`.
-    pub ports: Vec<Port>,
+use diagnostic::Report;
+use reader::Reader;
+
+/// The name space of all identifiers that follow from names.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6e75_7377_6974_5e68_8c5d_0f1a_7c1e_2b39);
+
+/// The identifier of an object without one of its own: stable for its kind and name.
+pub fn id(kind: &str, name: &str) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{kind}/{name}").as_bytes())
 }
 
-/// Where an object stands in its file, for messages.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize)]
-pub struct Origin {
-    /// The file as it was named.
-    pub file: String,
-    /// Line, from 1.
-    pub line: usize,
+/// Reads a configuration. `file` is its name in messages.
+///
+/// # Errors
+/// Every mistake of the text, in its order. In a section with a mistake of TOML's syntax, and between objects of a file
+/// with one, nothing else is judged: what the parser had to skip would raise false alarms.
+pub fn load(text: &str, file: &str) -> Result<Model, Vec<Diagnostic>> {
+    let report = Report::new(text, file);
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        report.add(error.span().unwrap_or(0..0), "", error.message(), None);
+    }
+    let draft = read::document(Reader::new(root, String::new(), &report), &report);
+    if !errors.is_empty() {
+        return Err(only_certain(report.into_sorted(), text));
+    }
+    let model = validate::validate(draft, &report);
+    if report.is_empty() { Ok(model) } else { Err(report.into_sorted()) }
 }
 
-/// `[switch]`: the process itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Switch {
-    /// CPUs, one worker pinned to each. Empty: one worker, not pinned.
-    pub workers: Vec<usize>,
-    /// What a worker does without traffic.
-    pub idle: Idle,
-    /// Path of the control socket.
-    pub control: PathBuf,
-    /// Permission bits of the control socket; default 0o600.
-    pub control_mode: u32,
-    /// Group that owns the control socket, by name.
-    pub control_group: Option<String>,
-    /// Seconds after which a learned MAC that was not seen is forgotten; default 300 (IEEE 802.1Q-2018, 8.8.3).
-    pub mac_aging_time: u32,
-    /// 2048-byte buffers for each worker, a power of two; default 16384.
-    pub buffers: u32,
+/// Drops what was found in a section, from one `[header]` to the next, that has a mistake of syntax too.
+fn only_certain(mut found: Vec<Diagnostic>, text: &str) -> Vec<Diagnostic> {
+    let headers = text.split('\n').enumerate().filter(|(_, line)| line.trim_start().starts_with('['));
+    let headers: Vec<usize> = headers.map(|(index, _)| index + 1).collect();
+    let section = |line: usize| headers.partition_point(|header| *header <= line);
+    let is_syntax = |diagnostic: &Diagnostic| diagnostic.path.is_empty();
+    let broken: Vec<usize> = found.iter().filter(|d| is_syntax(d)).map(|d| section(d.line)).collect();
+    found.retain(|d| is_syntax(d) || !broken.contains(&section(d.line)));
+    found
 }
 
-/// What a worker does when there is nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Idle {
-    /// Spin while there is traffic and shortly after it, then sleep.
-    #[default]
-    Adaptive,
-    /// Never sleep.
-    Poll,
-    /// Never spin.
-    Sleep,
+/// What a device is for: its place in a [`Model`], stable over reloads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttachmentKey {
+    /// The device of the physical network of this name.
+    Physical(String),
+    /// The device of the port of this name.
+    Port(String),
 }
 
-/// `[[physical_network]]`: a named way out of the host, for flat and VLAN networks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PhysicalNetwork {
-    /// Unique among physical networks.
-    pub name: String,
-    /// The device; none for a physical network that lives between trunk ports of this switch only.
-    pub interface: Option<Interface>,
-    /// VLAN IDs that are handed out to networks without a `segmentation_id`.
-    pub vlan_ranges: Vec<(VlanId, VlanId)>,
-    /// Where it was said.
-    pub origin: Origin,
-}
-
-/// `[[network]]`: an L2 domain.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Network {
-    /// Stable for the name: UUID version 5.
-    pub id: Uuid,
-    /// Unique among networks.
-    pub name: String,
-    /// How it looks on the wire, and where.
-    pub segment: Segment,
-    /// Longest packet in bytes, without Ethernet header and VLAN tag; default 1500.
-    pub mtu: u16,
-    /// Most learned MACs; default 8192.
-    pub mac_limit: u32,
-    /// Where it was said.
-    pub origin: Origin,
-}
-
-/// Neutron's `network_type`, `physical_network` and `segmentation_id` in one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Segment {
-    /// Within this switch only.
-    Local,
-    /// Untagged on the physical network of this name.
-    Flat(String),
-    /// Tagged on the physical network of this name.
-    Vlan(String, VlanId),
-}
-
-/// `[[port]]`: an attachment to a network, or to several as a trunk.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Port {
-    /// Stable for the name: UUID version 5.
-    pub id: Uuid,
-    /// Unique among ports.
-    pub name: String,
-    /// What it attaches to.
-    pub attachment: Attachment,
-    /// Its device.
-    pub interface: Interface,
-    /// The MAC of what is behind the port, known without learning: given, or generated for `tap` and `guest`.
-    pub mac_address: Option<Mac>,
-    /// Further MACs behind the port that are known without learning.
-    pub static_macs: Vec<Mac>,
-    /// Most learned MACs; default 1024.
-    pub mac_limit: u32,
-    /// False: the port exists and neither receives nor sends.
-    pub admin_state_up: bool,
-    /// Where it was said.
-    pub origin: Origin,
-}
-
-/// What a port attaches to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attachment {
-    /// One network, untagged, by name.
-    Access(String),
-    /// Several VLAN networks of a physical network, tagged.
-    Trunk {
-        /// Name of the physical network.
-        physical_network: String,
-        /// The network that is untagged here, by name.
-        native: Option<String>,
-        /// The VLANs that pass, tagged; none: all networks of the physical network.
-        allowed: Option<BTreeSet<VlanId>>,
-    },
-}
-
-/// `interface = { kind = …, name = … }`: the device behind a port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Interface {
-    /// A TAP that the switch holds; the kernel's side is the end point.
-    Tap {
-        /// Device name, at most 15 bytes.
-        name: String,
-        /// Namespace of the device: a name under /run/netns, or an absolute path.
-        netns: Option<String>,
-        /// Address and prefix length to give the device.
-        address: Vec<(IpAddr, u8)>,
-    },
-    /// A persistent TAP that a hypervisor opens; the switch stands on the netdev side.
-    Guest {
-        /// Device name, at most 15 bytes.
-        name: String,
-        /// User that may open it, by name or number; default: root alone.
-        owner: Option<String>,
-    },
-    /// AF_XDP on an existing device.
-    Xdp {
-        /// Device name.
-        name: String,
-        /// What to do about the driver's support.
-        mode: XdpMode,
-        /// Whether the host's own traffic passes to the kernel; none: when the device has an address.
-        shared: Option<bool>,
-        /// Spend the worker's time on the device's queues instead of interrupts (`SO_PREFER_BUSY_POLL`).
-        busy_poll: bool,
-    },
-    /// AF_PACKET on an existing device.
-    Packet {
-        /// Device name.
-        name: String,
-    },
-    /// A file to play and a file to write.
-    Pcap {
-        /// Frames to receive, once, as fast as they are taken; pcap or pcapng.
-        read: Option<PathBuf>,
-        /// Where sent frames go; pcapng.
-        write: Option<PathBuf>,
-    },
-    /// AF_XDP where it works, AF_PACKET where not: the default of a physical network.
-    Best {
-        /// Device name.
-        name: String,
-        /// As in `Xdp`.
-        shared: Option<bool>,
-    },
-}
-
-/// Where the XDP program runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// Native where the driver has it, generic where not.
-    #[default]
-    Best,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's generic path.
-    Generic,
-}
-
-impl Default for Switch {
-    fn default() -> Switch {
-        Switch {
-            workers: Vec::new(),
-            idle: Idle::default(),
-            control: PathBuf::from("/run/nuswitch/control.sock"),
-            control_mode: 0o600,
-            control_group: None,
-            mac_aging_time: 300,
-            buffers: 16384,
+impl std::fmt::Display for AttachmentKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AttachmentKey::Physical(name) => write!(f, "physical network \"{name}\""),
+            AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
         }
     }
 }
-/// stub until merged
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum AttachmentKey { #[allow(missing_docs)] Port(String), #[allow(missing_docs)] Physical(String) }
+
+/// A device that the switch needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device<'m> {
+    /// Whose it is.
+    pub key: AttachmentKey,
+    /// What to open.
+    pub interface: &'m Interface,
+    /// The largest MTU of the networks on it, in bytes; 1500 when there is none.
+    pub mtu: u16,
+}
+
+impl Model {
+    /// All devices: those of physical networks first, then those of ports, each in the order of the file.
+    pub fn attachments(&self) -> impl Iterator<Item = Device<'_>> {
+        let physical = self.physical_networks.iter().filter_map(|physical| {
+            Some((AttachmentKey::Physical(physical.name.clone()), physical.interface.as_ref()?))
+        });
+        let ports = self.ports.iter().map(|port| (AttachmentKey::Port(port.name.clone()), &port.interface));
+        physical.chain(ports).map(|(key, interface)| {
+            let mtu = self.networks_of(&key).map(|network| network.mtu).max().unwrap_or(1500);
+            Device { key, interface, mtu }
+        })
+    }
+
+    /// The networks that an attachment carries, in the order of the file; none for an unknown one.
+    pub fn networks_of(&self, key: &AttachmentKey) -> impl Iterator<Item = &Network> {
+        let port = match key {
+            AttachmentKey::Port(name) => self.ports.iter().find(|port| port.name == *name),
+            AttachmentKey::Physical(_) => None,
+        };
+        self.networks.iter().filter(move |network| match (key, port.map(|port| &port.attachment)) {
+            (AttachmentKey::Physical(name), _) => network.segment.physical_network() == Some(name),
+            (AttachmentKey::Port(_), Some(Attachment::Access(name))) => network.name == *name,
+            (AttachmentKey::Port(_), Some(Attachment::Trunk { physical_network, native, allowed })) => {
+                network.segment.in_trunk(&network.name, physical_network, native.as_deref(), allowed.as_ref())
+            }
+            (AttachmentKey::Port(_), None) => false,
+        })
+    }
+}

@@ -1,0 +1,653 @@
+//! From a spanned TOML tree to a [`Draft`]: each object by itself, each value in its bounds. What concerns several
+//! objects is left to [`super::validate`].
+//!
+//! A wrong value is reported and replaced by its default or left out; that is harmless, because a single report fails the
+//! whole file. Where a replacement would raise a false alarm later, the draft says so by [`Reported`].
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use super::diagnostic::{Report, Reported};
+use super::later;
+use super::reader::{Field, Reader};
+use super::schema::*;
+use crate::types::{Mac, ParseError, VlanId};
+
+/// Bytes of a Unix socket's path without the closing zero (`struct sockaddr_un` in `linux/un.h`).
+const SOCKET_PATH: usize = 107;
+/// Smallest network MTU: what every IPv4 module must pass on unfragmented (RFC 791, 3.2), Neutron's lower bound too.
+pub(super) const MTU_MIN: u32 = 68;
+/// Largest network MTU: the jumbo frames that NICs and physical switches have in common.
+pub(super) const MTU_MAX: u32 = 9216;
+/// The most MACs that a limit may allow.
+const MACS_MAX: u32 = 1 << 20;
+/// One more than the largest CPU number (`CPU_SETSIZE` of glibc's `sched.h`).
+const CPUS: u32 = 1024;
+
+/// A file's objects, each right by itself.
+pub(super) struct Draft {
+    pub(super) switch: Switch,
+    pub(super) physical_networks: Vec<DraftPhysical>,
+    pub(super) networks: Vec<DraftNetwork>,
+    pub(super) ports: Vec<DraftPort>,
+}
+
+/// Where an object and its parts stand.
+pub(super) struct Place {
+    pub(super) path: String,
+    /// The object's name, or its header where it has none.
+    pub(super) name: Range<usize>,
+    /// The device's name, where there is one.
+    pub(super) device: Range<usize>,
+}
+
+pub(super) struct DraftPhysical {
+    pub(super) at: Place,
+    pub(super) object: PhysicalNetwork,
+    pub(super) ranges: Result<Vec<Spanned<(VlanId, VlanId)>>, Reported>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NetworkType {
+    Local,
+    Flat,
+    Vlan,
+}
+
+pub(super) struct DraftNetwork {
+    pub(super) at: Place,
+    /// The segment is a placeholder until the whole is known.
+    pub(super) object: Network,
+    pub(super) network_type: Result<NetworkType, Reported>,
+    pub(super) physical_network: Field<String>,
+    pub(super) segmentation_id: Field<VlanId>,
+}
+
+/// The references of a port.
+pub(super) enum DraftAttachment {
+    Access(Spanned<String>),
+    Trunk {
+        physical_network: Spanned<String>,
+        native: Option<Spanned<String>>,
+        allowed: Option<BTreeSet<VlanId>>,
+    },
+}
+
+pub(super) struct DraftPort {
+    pub(super) at: Place,
+    pub(super) name: String,
+    pub(super) attachment: Result<DraftAttachment, Reported>,
+    pub(super) interface: Result<Interface, Reported>,
+    pub(super) mac_address: Field<Mac>,
+    pub(super) static_macs: Vec<Spanned<Mac>>,
+    pub(super) mac_limit: u32,
+    pub(super) admin_state_up: bool,
+    pub(super) origin: Origin,
+}
+
+/// Reads a whole document.
+pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
+    let switch = match root.table("switch", "[switch] once, with its keys below") {
+        Ok(Some(table)) => switch(table),
+        Ok(None) | Err(Reported) => Switch::default(),
+    };
+    let physical_networks = root.objects("physical_network");
+    let networks = root.objects("network");
+    let ports = root.objects("port");
+    let draft = Draft {
+        switch,
+        physical_networks: physical_networks.into_iter().map(|table| physical_network(table, report)).collect(),
+        networks: networks.into_iter().map(|table| network(table, report)).collect(),
+        ports: ports.into_iter().map(|table| port(table, report)).collect(),
+    };
+    root.finish(later::ROOT);
+    draft
+}
+
+fn switch(mut table: Reader<'_, '_>) -> Switch {
+    let default = Switch::default();
+    let idle = [("adaptive", Idle::Adaptive), ("poll", Idle::Poll), ("sleep", Idle::Sleep)];
+    let switch = Switch {
+        workers: workers(&mut table),
+        idle: table.choice("idle", &idle, &[]).ok().flatten().map_or(default.idle, Spanned::into_inner),
+        control: control(&mut table).unwrap_or(default.control),
+        control_mode: table.or("control_mode", Mode(default.control_mode)).0,
+        control_group: word(&mut table, "control_group").ok().flatten().map(Spanned::into_inner),
+        // IEEE 802.1Q-2018, table 8-6.
+        mac_aging_time: number(&mut table, "mac_aging_time", 10..=1_000_000, " s", default.mac_aging_time),
+        buffers: buffers(&mut table).unwrap_or(default.buffers),
+    };
+    table.finish(later::SWITCH);
+    switch
+}
+
+fn workers(table: &mut Reader<'_, '_>) -> Vec<usize> {
+    let mut workers = Vec::new();
+    for cpu in table.list::<i64>("workers").ok().flatten().unwrap_or_default() {
+        let (span, cpu) = (cpu.span(), cpu.into_inner());
+        let number = u32::try_from(cpu).ok().filter(|cpu| *cpu < CPUS).and_then(|cpu| usize::try_from(cpu).ok());
+        match number {
+            None => {
+                table.wrong(span, "workers", format!("{cpu} is outside of 0 to {}", CPUS - 1), None);
+            }
+            Some(cpu) if workers.contains(&cpu) => {
+                let hint = Some("each CPU carries one worker".to_owned());
+                table.wrong(span, "workers", format!("CPU {cpu} is listed twice"), hint);
+            }
+            Some(cpu) => workers.push(cpu),
+        }
+    }
+    workers
+}
+
+fn control(table: &mut Reader<'_, '_>) -> Option<PathBuf> {
+    let path = word(table, "control").ok()??;
+    if path.get_ref().len() > SOCKET_PATH {
+        let message = format!("{} bytes are too long for a socket's path: at most {SOCKET_PATH}", path.get_ref().len());
+        table.wrong(path.span(), "control", message, None);
+        return None;
+    }
+    Some(path.into_inner().into())
+}
+
+fn buffers(table: &mut Reader<'_, '_>) -> Option<u32> {
+    let buffers = table.number("buffers", 1024..=1 << 20, "").ok()??;
+    let number = *buffers.get_ref();
+    if !number.is_power_of_two() {
+        let hint = format!("{} or {}", number.next_power_of_two() / 2, number.next_power_of_two());
+        table.wrong(buffers.span(), "buffers", format!("{number} is not a power of two"), Some(hint));
+        return None;
+    }
+    Some(number)
+}
+
+fn physical_network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPhysical {
+    let (name, name_span) = name(&mut table);
+    let device = device_name(&mut table, "interface");
+    let driver = table.choice("driver", &[("xdp", "xdp"), ("packet", "packet")], &[]);
+    let mode = xdp_mode(&mut table);
+    let shared = table.field::<bool>("shared").ok().flatten().map(Spanned::into_inner);
+    let busy_poll = table.or("busy_poll", false);
+    let ranges = table.list::<IdRange>("vlan_ranges").map(|ranges| {
+        ranges.unwrap_or_default().into_iter().map(|r| Spanned::new(r.span(), r.get_ref().0)).collect::<Vec<_>>()
+    });
+
+    let driver = driver.map(|driver| driver.map_or("", Spanned::into_inner));
+    match driver {
+        Ok("packet") => {
+            let owners: &[(&str, &[&str])] = &[("mode", &["xdp"]), ("busy_poll", &["xdp"]), ("shared", &["xdp"])];
+            table.refuse_foreign("driver", "packet", owners);
+        }
+        Ok("") => table.refuse_foreign("driver", "", &[("mode", &["xdp"]), ("busy_poll", &["xdp"])]),
+        _ => {}
+    }
+    if matches!(device, Ok(None)) {
+        for key in ["driver", "mode", "shared", "busy_poll"] {
+            if let Some(span) = table.given(key) {
+                table.wrong(span, key, format!("`{key}` needs `interface`"), None);
+            }
+        }
+    }
+    let at = Place {
+        path: table.path().to_owned(),
+        name: name_span,
+        device: device.as_ref().ok().and_then(|d| d.as_ref()).map_or(table.span(), Spanned::span),
+    };
+    let interface = device.ok().flatten().map(Spanned::into_inner).map(|name| match driver {
+        Ok("xdp") => Interface::Xdp { name, mode, shared, busy_poll },
+        Ok("packet") => Interface::Packet { name },
+        _ => Interface::Best { name, shared },
+    });
+    let origin = origin(&table, report);
+    table.finish(later::PHYSICAL_NETWORK);
+    DraftPhysical { at, object: PhysicalNetwork { name, interface, vlan_ranges: Vec::new(), origin }, ranges }
+}
+
+fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
+    let (name, name_span) = name(&mut table);
+    let types = [("local", NetworkType::Local), ("flat", NetworkType::Flat), ("vlan", NetworkType::Vlan)];
+    let network_type = table.choice("network_type", &types, later::NETWORK_TYPES);
+    let network_type = network_type.map(|chosen| chosen.map_or(NetworkType::Local, Spanned::into_inner));
+    let physical_network = table.field::<String>("physical_network");
+    let segmentation_id = table.number("segmentation_id", 1..=4094, "");
+    let segmentation_id = segmentation_id.map(|id| {
+        id.and_then(|id| Some(Spanned::new(id.span(), VlanId::new(u16::try_from(*id.get_ref()).ok()?)?)))
+    });
+    let mtu = number(&mut table, "mtu", MTU_MIN..=MTU_MAX, " bytes", 1500);
+    let object = Network {
+        id: super::id("network", &name),
+        name,
+        segment: Segment::Local,
+        mtu: u16::try_from(mtu).unwrap_or(1500),
+        mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 8192),
+        origin: origin(&table, report),
+    };
+    let chosen = match network_type {
+        Ok(NetworkType::Local) => Some("local"),
+        Ok(NetworkType::Flat) => Some("flat"),
+        Ok(NetworkType::Vlan) => Some("vlan"),
+        Err(Reported) => None,
+    };
+    if let Some(chosen) = chosen {
+        let owners: &[(&str, &[&str])] =
+            &[("physical_network", &["flat", "vlan"]), ("segmentation_id", &["vlan"])];
+        table.refuse_foreign("network_type", chosen, owners);
+        if chosen != "local" && matches!(physical_network, Ok(None)) {
+            table.missing("physical_network", Some(format!("a {chosen} network leaves through one")));
+        }
+    }
+    let at = Place { path: table.path().to_owned(), name: name_span, device: table.span() };
+    table.finish(later::NETWORK);
+    DraftNetwork { at, object, network_type, physical_network, segmentation_id }
+}
+
+fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
+    let (name, name_span) = name(&mut table);
+    let attachment = attachment(&mut table);
+    let mut device = table.span();
+    let interface = match table.table("interface", "interface = { kind = \"tap\", name = \"…\" }") {
+        Ok(Some(inner)) => interface(inner, &mut device),
+        Ok(None) => {
+            // A link of the language to come has no network, but it has an interface like every port.
+            Err(table.missing("interface", Some("interface = { kind = \"tap\", name = \"…\" }".to_owned())))
+        }
+        Err(Reported) => Err(Reported),
+    };
+    let mac_address = station(&mut table);
+    let static_macs = table.list::<Mac>("static_macs").ok().flatten().unwrap_or_default();
+    for mac in &static_macs {
+        station_only(&table, "static_macs", mac);
+    }
+    port_security(&mut table);
+    let port = DraftPort {
+        at: Place { path: table.path().to_owned(), name: name_span, device },
+        name,
+        attachment,
+        interface,
+        mac_address,
+        static_macs,
+        mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 1024),
+        admin_state_up: table.or("admin_state_up", true),
+        origin: origin(&table, report),
+    };
+    table.finish(later::PORT);
+    port
+}
+
+/// `false` says what is true today; `true` would be a promise that nothing keeps.
+fn port_security(table: &mut Reader<'_, '_>) {
+    if let Ok(Some(on)) = table.field::<bool>("port_security_enabled")
+        && *on.get_ref()
+    {
+        let hint = Some("leave it out or say false: guests may send with any address".to_owned());
+        table.wrong(on.span(), "port_security_enabled", "`true` is not built yet in this version", hint);
+    }
+}
+
+fn attachment(table: &mut Reader<'_, '_>) -> Result<DraftAttachment, Reported> {
+    let network = table.field::<String>("network");
+    let trunk = table.table("trunk", "trunk = { physical_network = \"…\" }")?.map(trunk);
+    match (network, trunk) {
+        (Ok(Some(_)), Some(_)) => {
+            let span = table.given("trunk").unwrap_or(table.span());
+            let hint = Some("`network` for one network untagged, `trunk` for several with tags".to_owned());
+            Err(table.wrong(span, "trunk", "`trunk` and `network` exclude each other", hint))
+        }
+        (Ok(Some(network)), None) => Ok(DraftAttachment::Access(network)),
+        (Ok(None), Some(trunk)) => trunk,
+        (Ok(None), None) => {
+            Err(table.missing("network", Some("give `network`, or `trunk` for several networks with tags".into())))
+        }
+        (Err(Reported), _) => Err(Reported),
+    }
+}
+
+fn trunk(mut table: Reader<'_, '_>) -> Result<DraftAttachment, Reported> {
+    let physical_network = table.required::<String>("physical_network");
+    let native = table.field::<String>("native");
+    let allowed = table.list::<Vlans>("allowed");
+    if let (Ok(Some(list)), Some(span)) = (&allowed, table.given("allowed"))
+        && list.is_empty()
+    {
+        let hint = Some("leave it out to let all networks of the physical network pass".to_owned());
+        table.wrong(span, "allowed", "an empty list lets nothing pass", hint);
+    }
+    table.finish(&[]);
+    let vlans = |range: Spanned<Vlans>| {
+        let (from, to) = range.into_inner().0;
+        (from.get()..=to.get()).filter_map(VlanId::new)
+    };
+    Ok(DraftAttachment::Trunk {
+        physical_network: physical_network?,
+        native: native?,
+        allowed: allowed?.map(|ranges| ranges.into_iter().flat_map(vlans).collect()),
+    })
+}
+
+/// The keys of an interface and the kinds that have them.
+const INTERFACE_KEYS: &[(&str, &[&str])] = &[
+    ("name", &["tap", "guest", "xdp", "packet"]),
+    ("netns", &["tap"]),
+    ("address", &["tap"]),
+    ("owner", &["guest"]),
+    ("mode", &["xdp"]),
+    ("shared", &["xdp"]),
+    ("busy_poll", &["xdp"]),
+    ("read", &["pcap"]),
+    ("write", &["pcap"]),
+];
+
+fn interface(mut table: Reader<'_, '_>, device: &mut Range<usize>) -> Result<Interface, Reported> {
+    *device = table.span();
+    let kinds = ["tap", "guest", "xdp", "packet", "pcap"].map(|kind| (kind, kind));
+    let kind = table.choice("kind", &kinds, later::KINDS);
+    // Every key is read whatever the kind is, so that each is judged.
+    let name = device_name(&mut table, "name");
+    if let Ok(Some(name)) = &name {
+        *device = name.span();
+    }
+    let netns = table.field::<Netns>("netns");
+    let address = addresses(&mut table);
+    let owner = table.field::<Owner>("owner");
+    let mode = xdp_mode(&mut table);
+    let shared = table.field::<bool>("shared");
+    let busy_poll = table.or("busy_poll", false);
+    let read = word(&mut table, "read");
+    let write = word(&mut table, "write");
+
+    let kind = match kind {
+        Ok(Some(kind)) => Ok(kind.into_inner()),
+        Ok(None) => Err(table.missing("kind", Some(format!("one of {}", kinds.map(|(k, _)| k).join(", "))))),
+        Err(Reported) => Err(Reported),
+    };
+    if let Ok(kind) = kind {
+        table.refuse_foreign("kind", kind, INTERFACE_KEYS);
+        if kind == "pcap" {
+            pcap_files(&table, &read, &write);
+        }
+    }
+    let name = match (name, kind) {
+        (Ok(None), Ok(kind)) if kind != "pcap" => {
+            Err(table.missing("name", Some("the device's name, at most 15 bytes".to_owned())))
+        }
+        (Ok(name), _) => Ok(name.map(Spanned::into_inner).unwrap_or_default()),
+        (Err(Reported), _) => Err(Reported),
+    };
+    table.finish(later::INTERFACE);
+    Ok(match kind? {
+        "tap" => Interface::Tap { name: name?, netns: inner(netns)?.map(|netns| netns.0), address: address? },
+        "guest" => Interface::Guest { name: name?, owner: inner(owner)?.map(|owner| owner.0) },
+        "xdp" => Interface::Xdp { name: name?, mode, shared: inner(shared)?, busy_poll },
+        "packet" => Interface::Packet { name: name? },
+        _ => Interface::Pcap { read: inner(read)?.map(PathBuf::from), write: inner(write)?.map(PathBuf::from) },
+    })
+}
+
+fn pcap_files(table: &Reader<'_, '_>, read: &Field<String>, write: &Field<String>) {
+    match (read, write) {
+        (Ok(None), Ok(None)) => {
+            table.missing("read", Some("a pcap port needs `read`, `write` or both".to_owned()));
+        }
+        (Ok(Some(read)), Ok(Some(write))) if read.get_ref() == write.get_ref() => {
+            table.wrong(write.span(), "write", "the file that is read would be overwritten", None);
+        }
+        _ => {}
+    }
+}
+
+fn addresses(table: &mut Reader<'_, '_>) -> Result<Vec<(IpAddr, u8)>, Reported> {
+    let mut addresses = Vec::new();
+    for address in table.one_or_list::<Cidr>("address")?.unwrap_or_default() {
+        let (span, Cidr(ip, prefix)) = (address.span(), address.into_inner());
+        if addresses.iter().any(|(other, _)| *other == ip) {
+            table.wrong(span, "address", format!("{ip} is listed twice"), None);
+        }
+        addresses.push((ip, prefix));
+    }
+    Ok(addresses)
+}
+
+fn inner<T>(field: Field<T>) -> Result<Option<T>, Reported> {
+    Ok(field?.map(Spanned::into_inner))
+}
+
+fn number(
+    table: &mut Reader<'_, '_>,
+    key: &'static str,
+    bounds: std::ops::RangeInclusive<u32>,
+    unit: &str,
+    default: u32,
+) -> u32 {
+    table.number(key, bounds, unit).ok().flatten().map_or(default, Spanned::into_inner)
+}
+
+fn origin(table: &Reader<'_, '_>, report: &Report<'_>) -> Origin {
+    Origin { file: report.file().to_owned(), line: report.line(table.span().start) }
+}
+
+/// A text that is not empty and holds no control character (no path, user or name does).
+fn word(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
+    let Some(text) = table.field::<String>(key)? else { return Ok(None) };
+    if text.get_ref().is_empty() {
+        return Err(table.wrong(text.span(), key, "is empty", None));
+    }
+    if text.get_ref().chars().any(char::is_control) {
+        return Err(table.wrong(text.span(), key, "holds a control character", None));
+    }
+    Ok(Some(text))
+}
+
+/// An object's name; empty when it has none or a wrong one.
+fn name(table: &mut Reader<'_, '_>) -> (String, Range<usize>) {
+    match word(table, "name") {
+        // 255 as Neutron's names.
+        Ok(Some(name)) if name.get_ref().chars().count() > 255 => {
+            table.wrong(name.span(), "name", "is longer than 255 characters", None);
+            (String::new(), name.span())
+        }
+        Ok(Some(name)) => (name.get_ref().clone(), name.span()),
+        Ok(None) => {
+            table.missing("name", Some("objects refer to each other by name".to_owned()));
+            (String::new(), table.span())
+        }
+        Err(Reported) => (String::new(), table.span()),
+    }
+}
+
+fn xdp_mode(table: &mut Reader<'_, '_>) -> XdpMode {
+    let modes = [("native", XdpMode::Native), ("generic", XdpMode::Generic)];
+    table.choice("mode", &modes, &[]).ok().flatten().map_or(XdpMode::Best, Spanned::into_inner)
+}
+
+/// A name that the kernel takes for a device: `dev_valid_name` in `net/core/dev.c`. `%` is refused too, because
+/// the kernel would put a number there.
+fn device_name(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
+    let Some(name) = table.field::<String>(key)? else { return Ok(None) };
+    let text = name.get_ref();
+    let bad = |c: &char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%');
+    let problem = if text.is_empty() {
+        "a device needs a name".to_owned()
+    } else if text.len() > 15 {
+        format!("`{text}` has {} bytes; a device's name has at most 15", text.len())
+    } else if let Some(c) = text.chars().find(bad) {
+        format!("`{text}` holds {c:?}, which no device's name may")
+    } else if text == "." || text == ".." {
+        format!("`{text}` is no device's name")
+    } else {
+        return Ok(Some(name));
+    };
+    Err(table.wrong(name.span(), key, problem, None))
+}
+
+/// `mac_address`: of one station.
+fn station(table: &mut Reader<'_, '_>) -> Field<Mac> {
+    let Some(mac) = table.field::<Mac>("mac_address")? else { return Ok(None) };
+    if station_only(table, "mac_address", &mac) { Ok(Some(mac)) } else { Err(Reported) }
+}
+
+/// Refuses addresses that no station can have (IEEE 802-2014, 8.2.2).
+fn station_only(table: &Reader<'_, '_>, key: &str, mac: &Spanned<Mac>) -> bool {
+    let (span, mac) = (mac.span(), *mac.get_ref());
+    if mac.is_group() {
+        let hint = Some("the lowest bit of the first byte must be 0".to_owned());
+        table.wrong(span, key, format!("{mac} is a group address, which no station has"), hint);
+        return false;
+    }
+    if mac == Mac::default() {
+        table.wrong(span, key, format!("{mac} is no station's address"), None);
+        return false;
+    }
+    true
+}
+
+/// Deserialises from a text by `FromStr`.
+macro_rules! from_text {
+    ($name:ident) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+/// Permission bits as text: `"0660"`.
+struct Mode(u32);
+from_text!(Mode);
+
+impl FromStr for Mode {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Mode, ParseError> {
+        let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
+        mode.map(Mode).ok_or_else(|| ParseError(format!("`{text}` is not an octal mode like \"0660\"")))
+    }
+}
+
+/// Two VLAN IDs with `separator` between them, the first not above the second.
+fn id_pair(text: &str, separator: char) -> Option<(VlanId, VlanId)> {
+    let (from, to) = text.split_once(separator)?;
+    let (from, to) = (vlan_id(from)?, vlan_id(to)?);
+    (from <= to).then_some((from, to))
+}
+
+fn vlan_id(text: &str) -> Option<VlanId> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).and_then(VlanId::new)
+}
+
+/// Neutron's notation for ranges of IDs: `"100:199"`.
+struct IdRange((VlanId, VlanId));
+from_text!(IdRange);
+
+impl FromStr for IdRange {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<IdRange, ParseError> {
+        let bad = || ParseError(format!("`{text}` is not a range of VLAN IDs (1 to 4094) like \"100:199\""));
+        id_pair(text, ':').map(IdRange).ok_or_else(bad)
+    }
+}
+
+/// VLANs of a trunk: `"120"` or `"130-139"`.
+struct Vlans((VlanId, VlanId));
+from_text!(Vlans);
+
+impl FromStr for Vlans {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Vlans, ParseError> {
+        let bad = || ParseError(format!("`{text}` is not a VLAN ID (1 to 4094) like \"120\" or a range like \"130-139\""));
+        vlan_id(text).map(|id| (id, id)).or_else(|| id_pair(text, '-')).map(Vlans).ok_or_else(bad)
+    }
+}
+
+/// An address of a host and the prefix length of its subnet: `"192.168.120.5/24"`.
+struct Cidr(IpAddr, u8);
+from_text!(Cidr);
+
+impl FromStr for Cidr {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Cidr, ParseError> {
+        let error = |what: &str| ParseError(format!("`{text}` {what}"));
+        let (ip, prefix) = text.split_once('/').ok_or_else(|| error("has no prefix length like /24"))?;
+        let ip: IpAddr = ip.parse().map_err(|_| error("is not an address like 192.0.2.5/24 or 2001:db8::5/64"))?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
+        let prefix = prefix.parse::<u8>().ok().filter(|prefix| digits && (1..=most).contains(prefix));
+        let prefix = prefix.ok_or_else(|| error(&format!("has a prefix length outside of 1 to {most}")))?;
+        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
+            return Err(error("is not an address that a device can have"));
+        }
+        match ip {
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(error("is an IPv4 address: write it as one")),
+            // With 31 bits both addresses are hosts (RFC 3021).
+            IpAddr::V4(v4) if prefix < 31 => match v4.to_bits() << prefix >> prefix {
+                0 => Err(error("is the address of the subnet, not of a host")),
+                host if host == u32::MAX >> prefix => Err(error("is the broadcast address of its subnet")),
+                _ => Ok(Cidr(ip, prefix)),
+            },
+            _ => Ok(Cidr(ip, prefix)),
+        }
+    }
+}
+
+/// A network namespace: a name under /run/netns or an absolute path. Those that `ip netns` made get their name alone,
+/// so that one namespace has one spelling.
+struct Netns(String);
+from_text!(Netns);
+
+impl FromStr for Netns {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Netns, ParseError> {
+        let named = text.strip_prefix("/run/netns/").or_else(|| text.strip_prefix("/var/run/netns/"));
+        let name = named.filter(|name| !name.contains('/')).unwrap_or(text);
+        let bad = name.is_empty()
+            || name == "."
+            || name == ".."
+            || name.contains('\0')
+            || (name.contains('/') && !name.starts_with('/'));
+        if bad {
+            let want = "is neither a name under /run/netns nor an absolute path";
+            return Err(ParseError(format!("`{text}` {want}")));
+        }
+        Ok(Netns(name.to_owned()))
+    }
+}
+
+/// A user by name or number.
+struct Owner(String);
+
+impl<'de> Deserialize<'de> for Owner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Owner, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Owner;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a user's name or number")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Owner, E> {
+                let bad = name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
+                if bad { Err(E::custom(format!("`{name}` is not a user's name"))) } else { Ok(Owner(name.to_owned())) }
+            }
+
+            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Owner, E> {
+                // The largest number means "no user" to the kernel (`INVALID_UID`).
+                let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+                id.map(|id| Owner(id.to_string())).ok_or_else(|| E::custom("no user has this number"))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
