@@ -1,0 +1,3 @@
+//! The path of a frame, pure.
+
+pub mod segment;
