@@ -89,7 +89,7 @@ impl Sub for Sum {
     /// Takes words out of a sum: adds their complement.
     #[inline(always)]
     fn sub(self, other: Sum) -> Sum {
-        self + Sum::from(other.checksum())
+        Sum(self.0.wrapping_add(u64::from(other.checksum())))
     }
 }
 
