@@ -252,6 +252,7 @@ fn an_exit_gets_only_what_it_cannot_carry_done() {
     assert_eq!(count(&tcp, Caps { tso: false, ..ALL_OFFLOADS }, &mut pool), (4, false));
     assert_eq!(count(&udp, Caps { tso: false, ..ALL_OFFLOADS }, &mut pool), (1, true));
     assert_eq!(count(&tcp, Caps { checksum: false, ..ALL_OFFLOADS }, &mut pool), (4, false));
+    assert_eq!(count(&udp, Caps { checksum: false, ..ALL_OFFLOADS }, &mut pool), (4, false));
     let plain = |note, caps, pool: &mut Pool| {
         let mut frame = tcp.frame(&payload[..100], pool);
         frame.offload = note;
