@@ -1,8 +1,12 @@
 //! nuswitch: a userspace virtual switch.
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod control;
+pub mod daemon;
 pub mod frame;
 pub mod model;
+pub mod pcapng;
 pub mod ports;
 pub mod stats;
 #[allow(unsafe_code)]
