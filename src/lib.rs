@@ -1,6 +1,9 @@
 //! nuswitch: a userspace virtual switch.
 #![deny(unsafe_code)]
 
+pub mod cli;
+pub mod control;
+pub mod daemon;
 pub mod dataplane;
 pub mod frame;
 pub mod model;

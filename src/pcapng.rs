@@ -15,7 +15,9 @@ use std::time::Duration;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::blocks::Block;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{InterfaceDescriptionBlock, InterfaceDescriptionOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
 use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
 use pcap_file::pcapng::{PcapNgReader, PcapNgWriter};
 use pcap_file::{DataLink, Endianness, PcapError};
@@ -133,8 +135,11 @@ impl<W: Write> Writer<W> {
                     InterfaceDescriptionOption::IfName(Cow::Owned(name.to_string())),
                     InterfaceDescriptionOption::IfTsResol(nanoseconds),
                 ];
-                let block =
-                    InterfaceDescriptionBlock { linktype: DataLink::ETHERNET, snaplen: self.snaplen, options };
+                let block = InterfaceDescriptionBlock {
+                    linktype: DataLink::ETHERNET,
+                    snaplen: self.snaplen,
+                    options,
+                };
                 self.inner.write_pcapng_block(block).map_err(into_io)?;
                 self.interfaces.push(name.clone());
                 self.interfaces.len() - 1
@@ -210,7 +215,7 @@ impl Reader {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(io)?;
         let mut magic = [0; 4];
-        let got = std::io::Read::by_ref(&mut file).take(4).read(&mut magic).map_err(io)?;
+        let got = file.read(&mut magic).map_err(io)?;
         file.rewind().map_err(io)?;
         let bad = |error: PcapError| Error::Format {
             path: path.to_owned(),
@@ -375,7 +380,14 @@ mod tests {
 
     fn record(direction: Direction, dropped: Option<DropReason>, port: &str) -> CaptureRecord {
         let bytes = vec![0xab; 61];
-        CaptureRecord { at: 1_700_000_000_123_456_789, direction, original_len: 99, bytes, dropped, interface: port.into() }
+        CaptureRecord {
+            at: 1_700_000_000_123_456_789,
+            direction,
+            original_len: 99,
+            bytes,
+            dropped,
+            interface: port.into(),
+        }
     }
 
     fn sample() -> Vec<u8> {
@@ -390,7 +402,8 @@ mod tests {
     fn direction_reason_loss_and_names_are_in_the_file() {
         let bytes = sample();
         let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
-        let user = SectionHeaderOption::UserApplication(concat!("nuswitch ", env!("CARGO_PKG_VERSION")).into());
+        let user =
+            SectionHeaderOption::UserApplication(concat!("nuswitch ", env!("CARGO_PKG_VERSION")).into());
         assert_eq!(reader.section().options, [user]);
         let mut packets = Vec::new();
         while let Some(block) = reader.next_block() {

@@ -4,9 +4,10 @@
 //! A counter has one writer, the worker that owns its port, so it is a plain load and store of a relaxed atomic; anyone
 //! may read.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A counter with one writer and any number of readers.
 #[derive(Default)]
@@ -47,6 +48,11 @@ macro_rules! drop_reasons {
             /// The stable public name.
             pub const fn name(self) -> &'static str {
                 match self { $(DropReason::$variant => $name,)* }
+            }
+
+            /// The reason of this name.
+            pub fn from_name(name: &str) -> Option<DropReason> {
+                DropReason::ALL.iter().copied().find(|reason| reason.name() == name)
             }
 
             /// A sentence for people.
@@ -155,7 +161,7 @@ impl PortCounters {
 }
 
 /// The counts of a port at one moment; drop reasons that never occurred are left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // as in PortCounters
 pub struct PortSnapshot {
     pub rx_frames: u64,
@@ -166,5 +172,22 @@ pub struct PortSnapshot {
     pub flooded: u64,
     pub answered: u64,
     pub consumed: u64,
-    pub drops: std::collections::BTreeMap<&'static str, u64>,
+    #[serde(deserialize_with = "known_drops")]
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+fn known_drops<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<&'static str, u64>, D::Error> {
+    let drops = BTreeMap::<String, u64>::deserialize(deserializer)?;
+    let known = |(name, count): (String, u64)| match DropReason::from_name(&name) {
+        Some(reason) => Ok((reason.name(), count)),
+        None => Err(serde::de::Error::custom(format!("`{name}` is not a drop reason of this version"))),
+    };
+    drops.into_iter().map(known).collect()
+}
+
+impl PortSnapshot {
+    /// Frames dropped, over all reasons.
+    pub fn dropped(&self) -> u64 {
+        self.drops.values().sum()
+    }
 }

@@ -2,6 +2,9 @@
 //! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
 //! ([`crate::dataplane`]'s egress).
 
+pub mod mem;
+pub mod pcap;
+
 use std::os::fd::RawFd;
 
 use serde::Serialize;

@@ -1,0 +1,170 @@
+//! The command line: one file a subcommand. Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is
+//! wrong.
+
+pub mod frame_spec;
+pub mod table;
+
+mod capture;
+mod check;
+mod reload;
+mod run;
+mod show;
+mod trace;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::client::{self, Client};
+use crate::control::view::Problem;
+
+/// The exit code for a mistake in the command line or the configuration.
+const MISTAKE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  nuswitch check lab.toml                 is the file right?
+  nuswitch run --config lab.toml          run the switch in the foreground
+  nuswitch show ports                     what is connected, and how much passes
+  nuswitch show drops                     what is thrown away, and why
+  nuswitch capture web1 -w - | tcpdump -r -
+  nuswitch reload                         apply what changed in lab.toml
+
+Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.";
+
+/// A userspace virtual switch: flat and VLAN networks between VMs, namespaces and NICs, from one TOML file.
+///
+/// `run` is the switch; all other commands talk to a running one over its control socket.
+#[derive(Debug, Parser)]
+#[command(name = "nuswitch", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    control: Control,
+    /// How log lines look on standard error. What is logged: NUSWITCH_LOG or RUST_LOG, as in `debug` or `nuswitch=trace`.
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which switch to talk to.
+#[derive(Debug, Args)]
+struct Control {
+    /// Control socket of the running switch [env: NUSWITCH_CONTROL] [default: /run/nuswitch/control.sock]
+    #[arg(long = "control", global = true, value_name = "PATH")]
+    path: Option<PathBuf>,
+}
+
+impl Control {
+    fn client(&self) -> io::Result<Client> {
+        let from_environment =
+            || std::env::var_os("NUSWITCH_CONTROL").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let path = self.path.clone().or_else(from_environment);
+        Client::new(&path.unwrap_or_else(|| crate::model::Switch::default().control))
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the switch in the foreground until SIGTERM or SIGINT; SIGHUP reloads
+    Run(run::Run),
+    /// Check configuration files without starting anything
+    Check(check::Check),
+    /// Apply what changed in the configuration file of the running switch
+    Reload(reload::Reload),
+    /// Show what the running switch is and does
+    Show(show::Show),
+    /// Tell what the running switch would do with a frame
+    Trace(trace::Trace),
+    /// Record the frames of a port as pcapng, dropped ones with their reason
+    Capture(capture::Capture),
+}
+
+impl Cli {
+    /// Does what the command line says and gives the exit code. Errors are already told on standard error.
+    pub fn execute(self) -> ExitCode {
+        let control = &self.control;
+        let result = match self.command {
+            Command::Run(run) => run.execute(),
+            Command::Check(check) => check.execute(),
+            Command::Reload(reload) => reload.execute(control),
+            Command::Show(show) => show.execute(control),
+            Command::Trace(trace) => trace.execute(control),
+            Command::Capture(capture) => capture.execute(control),
+        };
+        result.unwrap_or_else(|error| tell(&error))
+    }
+}
+
+/// Tells an error on standard error; configuration mistakes in full.
+fn tell(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS; // the reader has seen enough, as in `nuswitch show ports | head`
+    }
+    let mut problem = error.downcast_ref::<Problem>();
+    if let Some(client::Error::Refused(refused)) = error.downcast_ref() {
+        problem = Some(refused);
+    }
+    let mut text = String::new();
+    for diagnostic in problem.iter().flat_map(|problem| &problem.diagnostics) {
+        text.push_str(diagnostic.rendered.trim_end());
+        text.push_str("\n\n");
+    }
+    text.push_str(&format!("error: {error:#}"));
+    if let Some(detail) = problem.map(|problem| &problem.body.detail).filter(|detail| !detail.is_empty()) {
+        text.push_str(&format!("\n  {detail}"));
+    }
+    // Nobody to tell it to: the exit code remains.
+    let _ = writeln!(io::stderr(), "{text}");
+    let is_mistake = problem.is_some_and(Problem::is_configuration) || error.is::<frame_spec::Error>();
+    if is_mistake { ExitCode::from(MISTAKE) } else { ExitCode::FAILURE }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    match error.downcast_ref() {
+        Some(client::Error::Output(error)) => broken(error),
+        _ => error.downcast_ref().is_some_and(broken),
+    }
+}
+
+/// Writes to standard output. Unlike `println!`, a reader that went away is an error, not a panic.
+fn print(text: impl std::fmt::Display) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    write!(output, "{text}")?;
+    output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let cli = Cli::try_parse_from(["nuswitch", "show", "ports", "--control", "/tmp/x"]).unwrap();
+        assert_eq!(cli.control.path, Some("/tmp/x".into()));
+        for wrong in
+            [&["nuswitch"][..], &["nuswitch", "show"], &["nuswitch", "run"], &["nuswitch", "trace", "eth"]]
+        {
+            assert_eq!(Cli::try_parse_from(wrong).unwrap_err().exit_code(), i32::from(MISTAKE), "{wrong:?}");
+        }
+    }
+}

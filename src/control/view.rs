@@ -1,0 +1,378 @@
+//! What the control API says, as data: resources in the names of the Neutron v2.0 API, and the switch's own status,
+//! FDB, drops, traces and errors. Both sides of the socket use these structs, so they cannot drift apart.
+//!
+//! A field that does not apply is `null`, never left out: clients can rely on every key.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model;
+use crate::ports::Details;
+use crate::stats::PortSnapshot;
+use crate::types::Mac;
+
+/// The process: `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Process ID.
+    pub pid: u32,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The configuration file as it was named.
+    pub config: String,
+    /// Number of the published tables: 1 at the start, one more with each change.
+    pub epoch: u64,
+    /// The workers in the order of `switch.workers`.
+    pub workers: Vec<Worker>,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// It asks its devices in turn.
+    Polling,
+    /// It waits for a device to wake it.
+    Sleeping,
+}
+
+/// One poll-mode thread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// From 0.
+    pub index: usize,
+    /// The CPU that it is pinned to.
+    pub cpu: Option<usize>,
+    /// Now.
+    pub state: WorkerState,
+    /// Turns of its loop since the start.
+    pub turns: u64,
+    /// Share of its recent turns that found frames, 0 to 1; none where it is not measured.
+    pub busy_fraction: Option<f64>,
+    /// Names of the ports that it owns.
+    pub ports: Vec<String>,
+    /// Frames received on them since the start.
+    pub rx_frames: u64,
+    /// Frames for other workers that found their ring full.
+    pub handoff_drops: u64,
+    /// Buffers that hold no frame.
+    pub free_buffers: u64,
+    /// All buffers.
+    pub total_buffers: u64,
+}
+
+/// Whether a resource works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// It works.
+    Active,
+    /// It does not; `status_reason` of a port says why.
+    Down,
+}
+
+/// An L2 domain: `GET /v2.0/networks`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Stable for the name.
+    pub id: Uuid,
+    /// Unique among networks.
+    pub name: String,
+    /// `local`, `flat` or `vlan`.
+    pub network_type: String,
+    /// Where it leaves the host.
+    pub physical_network: Option<String>,
+    /// Its VLAN ID there.
+    pub segmentation_id: Option<u32>,
+    /// Longest packet in bytes.
+    pub mtu: u16,
+    /// Most learned MACs.
+    pub mac_limit: u32,
+    /// Learned MACs now.
+    pub macs: u32,
+    /// Always active: a network has no device of its own that could fail.
+    pub status: State,
+}
+
+impl Network {
+    /// A network of the model, with the number of its learned MACs.
+    pub fn of(network: &model::Network, macs: u32) -> Network {
+        let (network_type, physical_network, segmentation_id) = match &network.segment {
+            model::Segment::Local => ("local", None, None),
+            model::Segment::Flat(physical) => ("flat", Some(physical.clone()), None),
+            model::Segment::Vlan(physical, vlan) => {
+                ("vlan", Some(physical.clone()), Some(u32::from(vlan.get())))
+            }
+        };
+        Network {
+            id: network.id,
+            name: network.name.clone(),
+            network_type: network_type.to_owned(),
+            physical_network,
+            segmentation_id,
+            mtu: network.mtu,
+            mac_limit: network.mac_limit,
+            macs,
+            status: State::Active,
+        }
+    }
+}
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A `[[port]]` of the configuration.
+    Port,
+    /// The device of a `[[physical_network]]`.
+    PhysicalNetwork,
+}
+
+/// Several VLAN networks on one port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// Whose networks pass.
+    pub physical_network: String,
+    /// The network that is untagged here.
+    pub native: Option<String>,
+    /// The VLAN IDs that pass tagged; none: all of the physical network.
+    pub allowed: Option<Vec<u16>>,
+}
+
+/// The device behind a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// As configured: `tap`, `guest`, `xdp`, `packet`, `pcap`, `best`.
+    pub kind: String,
+    /// Its name, with its namespace where it has one: `eth0@lab`.
+    pub device: String,
+    /// What drives it now; none while the port is down.
+    pub driver: Option<String>,
+    /// What is worth knowing: native or generic, zero-copy, queues, and why not the best.
+    pub notes: Vec<String>,
+}
+
+impl Interface {
+    /// An open device.
+    pub fn of(kind: &str, details: &Details) -> Interface {
+        Interface {
+            kind: kind.to_owned(),
+            device: details.device.clone(),
+            driver: Some(details.driver.to_owned()),
+            notes: details.notes.clone(),
+        }
+    }
+}
+
+/// An attachment to one network or to several: `GET /v2.0/ports`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Stable for the name.
+    pub id: Uuid,
+    /// Unique among ports; for the device of a physical network, the physical network's name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Name of its network, for an access port.
+    pub network: Option<String>,
+    /// What passes, for a trunk port.
+    pub trunk: Option<Trunk>,
+    /// Its device.
+    pub interface: Interface,
+    /// The MAC of what is behind it, where that is known.
+    pub mac_address: Option<Mac>,
+    /// Longest packet in bytes.
+    pub mtu: u16,
+    /// Index of the worker that owns it; none while it is down.
+    pub worker: Option<usize>,
+    /// Whether it works.
+    pub status: State,
+    /// Why it does not.
+    pub status_reason: Option<String>,
+    /// False: switched off by the configuration.
+    pub admin_state_up: bool,
+    /// Since the port was made.
+    pub counters: PortSnapshot,
+}
+
+/// How an FDB entry came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FdbKind {
+    /// From the source address of a frame.
+    Learned,
+    /// From the configuration.
+    Static,
+}
+
+/// A line of the MAC table: `GET /v1/fdb`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbEntry {
+    /// Name of the network.
+    pub network: String,
+    /// Its VLAN ID on the wire.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub mac: Mac,
+    /// Name of the port that it is behind.
+    pub port: String,
+    /// Learned or static.
+    pub kind: FdbKind,
+    /// Seconds since it was last seen; none for a static one.
+    pub age_seconds: Option<u64>,
+}
+
+/// Frames that a port dropped for one reason: `GET /v1/drops`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// Name of the port.
+    pub port: String,
+    /// Stable name of the reason.
+    pub reason: String,
+    /// The reason as a sentence.
+    pub meaning: String,
+    /// Frames.
+    pub count: u64,
+}
+
+/// What a reload did: the answer of `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// One line for each change, in the configuration's words; empty when the file says what runs already.
+    pub changes: Vec<String>,
+    /// The epoch that is in force now.
+    pub epoch: u64,
+}
+
+/// The body of `POST /v1/trace`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TraceRequest {
+    /// Name or ID of the port that the frame is received on.
+    pub port: String,
+    /// The frame from destination address to payload, without FCS, in hexadecimal.
+    pub frame: String,
+}
+
+/// One decision about a traced frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceStep {
+    /// Where on the path: `ingress`, `bridge`, `egress`.
+    pub stage: String,
+    /// What was decided and why, in the configuration's words.
+    pub text: String,
+}
+
+/// A frame that would have been sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceOutput {
+    /// Name of the port.
+    pub port: String,
+    /// The frame as it would leave, in hexadecimal.
+    pub frame: String,
+}
+
+/// What would become of a frame: the answer of `POST /v1/trace`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Name of the port that it was received on.
+    pub port: String,
+    /// The end: `forwarded`, `flooded`, `answered`, `consumed` or `dropped: <reason>`.
+    pub verdict: String,
+    /// Decisions in order.
+    pub steps: Vec<TraceStep>,
+    /// What would have been sent.
+    pub outputs: Vec<TraceOutput>,
+}
+
+/// One mistake in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// The file as it was named.
+    pub file: String,
+    /// From 1; none where the mistake has no place.
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// All of that with the line of the file, for a terminal.
+    pub rendered: String,
+}
+
+/// Why a request failed, in the form of Neutron's errors:
+/// `{"NeutronError": {"type": …, "message": …, "detail": …}, "diagnostics": […]}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{}", body.message)]
+pub struct Problem {
+    /// The HTTP status; stands in the status line, not in the body.
+    #[serde(skip)]
+    pub status: u16,
+    /// The error.
+    #[serde(rename = "NeutronError")]
+    pub body: ProblemBody,
+    /// Every mistake, where a configuration was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// The inner part of a [`Problem`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemBody {
+    /// A stable name, as `PortNotFound`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A sentence for people.
+    pub message: String,
+    /// More, or empty.
+    pub detail: String,
+}
+
+impl Problem {
+    /// `type` of a refused configuration.
+    pub const INVALID_CONFIGURATION: &str = "InvalidConfiguration";
+
+    /// A problem with this HTTP status, stable name and sentence.
+    pub fn new(status: u16, kind: &str, message: impl Into<String>) -> Problem {
+        let body = ProblemBody { kind: kind.to_owned(), message: message.into(), detail: String::new() };
+        Problem { status, body, diagnostics: Vec::new() }
+    }
+
+    /// The same, with more to say.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Problem {
+        self.body.detail = detail.into();
+        self
+    }
+
+    /// 404: there is no such network or port.
+    pub fn not_found(kind: &str, name: &str) -> Problem {
+        Problem::new(404, &format!("{kind}NotFound"), format!("{kind} {name} could not be found."))
+    }
+
+    /// 400: the request itself is wrong.
+    pub fn invalid(message: impl Into<String>) -> Problem {
+        Problem::new(400, "InvalidInput", message)
+    }
+
+    /// 500: the switch could not do it.
+    pub fn internal(message: impl Into<String>) -> Problem {
+        Problem::new(500, "InternalServerError", message)
+    }
+
+    /// 400: the configuration file has mistakes, and what ran before goes on.
+    pub fn configuration(diagnostics: Vec<Diagnostic>) -> Problem {
+        let count = diagnostics.len();
+        let message = format!("the configuration has {count} mistake{}", if count == 1 { "" } else { "s" });
+        Problem { diagnostics, ..Problem::new(400, Problem::INVALID_CONFIGURATION, message) }
+    }
+
+    /// Whether a configuration was refused.
+    pub fn is_configuration(&self) -> bool {
+        self.body.kind == Problem::INVALID_CONFIGURATION
+    }
+}
