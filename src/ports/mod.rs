@@ -2,6 +2,12 @@
 //! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
 //! ([`crate::dataplane`]'s egress).
 
+pub mod guest;
+pub mod link;
+pub mod netns;
+pub mod packet;
+pub mod tap;
+
 use std::os::fd::RawFd;
 
 use serde::Serialize;

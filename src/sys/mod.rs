@@ -1,7 +1,9 @@
 //! The only unsafe code of the switch: memory shared with the kernel, rings, `ioctl`, `bpf(2)`. Each module shows a
 //! safe interface to the rest; what the kernel hands us (lengths, indices, addresses) is checked in release builds too.
 
+pub mod packet;
 pub mod pool;
+pub mod tap;
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
 /// that a program could see.
@@ -10,7 +12,9 @@ pub fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing architecturally; the address is that of a live reference.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast());
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
+            std::ptr::from_ref(place).cast(),
+        );
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = place;
