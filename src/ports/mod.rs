@@ -4,6 +4,11 @@
 
 pub mod mem;
 pub mod pcap;
+pub mod guest;
+pub mod link;
+pub mod netns;
+pub mod packet;
+pub mod tap;
 
 use std::os::fd::RawFd;
 

@@ -1,7 +1,9 @@
 //! The only unsafe code of the switch: memory shared with the kernel, rings, `ioctl`, `bpf(2)`. Each module shows a
 //! safe interface to the rest; what the kernel hands us (lengths, indices, addresses) is checked in release builds too.
 
+pub mod packet;
 pub mod pool;
+pub mod tap;
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
 /// that a program could see.
