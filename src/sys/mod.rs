@@ -2,6 +2,7 @@
 //! safe interface to the rest; what the kernel hands us (lengths, indices, addresses) is checked in release builds too.
 
 pub mod pool;
+pub mod xdp;
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
 /// that a program could see.
