@@ -2,6 +2,8 @@
 //! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
 //! ([`crate::dataplane`]'s egress).
 
+pub mod xdp;
+
 use std::os::fd::RawFd;
 
 use serde::Serialize;

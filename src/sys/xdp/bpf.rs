@@ -219,8 +219,7 @@ impl Program {
     /// it, ENODEV when there is no such device.
     pub fn attach(&self, ifindex: u32, native: bool) -> io::Result<Link> {
         let flags = if native { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
-        let mut attr =
-            Attr::new(48).fd(0, self.fd.as_fd()).u32(4, ifindex).u32(8, ATTACH_XDP).u32(12, flags);
+        let mut attr = Attr::new(48).fd(0, self.fd.as_fd()).u32(4, ifindex).u32(8, ATTACH_XDP).u32(12, flags);
         // SAFETY: no address in these attributes.
         Ok(Link(unsafe { attr.open(LINK_CREATE)? }))
     }

@@ -140,7 +140,8 @@ impl NetDevice {
         let mut info = [0u32; 49]; // struct ethtool_drvinfo: 196 bytes, the driver's name in the 32 behind the command
         info[0] = ETHTOOL_GDRVINFO;
         self.ethtool(&mut info)?;
-        let bytes: Vec<u8> = info[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|&b| b != 0).collect();
+        let bytes: Vec<u8> =
+            info[1..9].iter().flat_map(|word| word.to_ne_bytes()).take_while(|&b| b != 0).collect();
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
@@ -150,7 +151,10 @@ impl NetDevice {
         channels[0] = ETHTOOL_GCHANNELS;
         if self.ethtool(&mut channels).is_ok() {
             let [.., rx, tx, _other, combined] = channels;
-            return Some(Queues { rx: rx.saturating_add(combined).max(1), tx: tx.saturating_add(combined).max(1) });
+            return Some(Queues {
+                rx: rx.saturating_add(combined).max(1),
+                tx: tx.saturating_add(combined).max(1),
+            });
         }
         self.queues_in_sysfs()
     }

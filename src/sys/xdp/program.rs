@@ -199,7 +199,9 @@ fn pass_the_hosts(asm: &mut Assembler, filter: &HostFilter) {
 
     let [a, b, c, d, e, f] = filter.mac.0;
     asm.load(WORD, R5, R2, 0).jump_unless_equal(R5, word([a, b, c, d]), not_its_mac);
-    asm.load(HALF, R5, R2, 4).jump_if_equal(R5, u32::from(u16::from_ne_bytes([e, f])), pass).place(not_its_mac);
+    asm.load(HALF, R5, R2, 4)
+        .jump_if_equal(R5, u32::from(u16::from_ne_bytes([e, f])), pass)
+        .place(not_its_mac);
 
     asm.load(HALF, R5, R2, 12).jump_unless_equal(R5, half(0x0806), not_arp);
     // RFC 826: the target's protocol address is the last of the four.
@@ -233,7 +235,11 @@ pub fn count_marked(counters: &Map) -> Vec<Insn> {
     let asm = &mut Assembler::default();
     let (pass, tagged, compare) = (asm.label(), asm.label(), asm.label());
     asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END).bounds(46, pass);
-    asm.load(HALF, R6, R2, 12).jump_if_equal(R6, half(0x8100), tagged).jump_unless_equal(R6, half(0x0800), pass);
+    asm.load(HALF, R6, R2, 12).jump_if_equal(R6, half(0x8100), tagged).jump_unless_equal(
+        R6,
+        half(0x0800),
+        pass,
+    );
     asm.load(WORD, R5, R2, 42).jump(compare);
     asm.place(tagged).bounds(50, pass).load(WORD, R5, R2, 46);
     asm.place(compare).jump_unless_equal(R5, word(MARKER), pass);

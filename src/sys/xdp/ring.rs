@@ -158,7 +158,12 @@ pub struct Producer<T> {
 
 impl<T: Entry> Producer<T> {
     /// Maps the ring of `size` entries that lies at `offset` of a socket.
-    pub(super) fn map(fd: BorrowedFd<'_>, offset: libc::off_t, at: Layout, size: u32) -> io::Result<Producer<T>> {
+    pub(super) fn map(
+        fd: BorrowedFd<'_>,
+        offset: libc::off_t,
+        at: Layout,
+        size: u32,
+    ) -> io::Result<Producer<T>> {
         Ok(Producer::over(Ring::map(fd, offset, at, size)?))
     }
 
@@ -228,7 +233,12 @@ pub struct Consumer<T> {
 
 impl<T: Entry> Consumer<T> {
     /// Maps the ring of `size` entries that lies at `offset` of a socket.
-    pub(super) fn map(fd: BorrowedFd<'_>, offset: libc::off_t, at: Layout, size: u32) -> io::Result<Consumer<T>> {
+    pub(super) fn map(
+        fd: BorrowedFd<'_>,
+        offset: libc::off_t,
+        at: Layout,
+        size: u32,
+    ) -> io::Result<Consumer<T>> {
         Ok(Consumer::over(Ring::map(fd, offset, at, size)?))
     }
 

@@ -89,7 +89,8 @@ pub(super) fn set_option<T>(
 ) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the kernel reads `len` bytes of `value`, which is that long.
-    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) } {
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) }
+    {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
