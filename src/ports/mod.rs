@@ -9,6 +9,7 @@ pub mod link;
 pub mod netns;
 pub mod packet;
 pub mod tap;
+pub mod xdp;
 
 use std::os::fd::RawFd;
 

@@ -4,6 +4,7 @@
 pub mod packet;
 pub mod pool;
 pub mod tap;
+pub mod xdp;
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
 /// that a program could see.

@@ -1,0 +1,360 @@
+//! The XDP programs that we load, and the tiny assembler that they are written with.
+//!
+//! Three of them: everything to the switch; everything but the host's own traffic to the switch ([`HostFilter`]); and
+//! the counting sink of the benches.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::bpf::Map;
+use crate::types::Mac;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// An instruction (`struct bpf_insn`, linux/bpf.h; RFC 9669, section 3).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Insn {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// Verdicts of an XDP program (`enum xdp_action`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Verdict {
+    /// Dropped.
+    Drop = 1,
+    /// On to the kernel's stack.
+    Pass = 2,
+    /// To where the program said.
+    Redirect = 4,
+}
+
+/// What passes to the kernel on a device that the host uses too: unicast to its MAC, ARP for its IPv4 addresses, and
+/// neighbour solicitations (RFC 4861, 4.3) for its IPv6 addresses. All else is the switch's, broadcast and multicast
+/// included: a host that needs those of a service (DHCP, router advertisements) should have its address set by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct HostFilter {
+    /// The device's own address.
+    pub mac: Mac,
+    /// The host's IPv4 addresses on the device.
+    pub ipv4: Vec<Ipv4Addr>,
+    /// The host's IPv6 addresses on the device, link-local ones included.
+    pub ipv6: Vec<Ipv6Addr>,
+}
+
+// Registers of the calling convention (RFC 9669, section 2).
+const R0: u8 = 0;
+const R1: u8 = 1;
+const R2: u8 = 2;
+const R3: u8 = 3;
+const R4: u8 = 4;
+const R5: u8 = 5;
+const R6: u8 = 6;
+const FRAME_POINTER: u8 = 10;
+// Widths of loads and stores.
+const BYTE: u8 = 0x10;
+const HALF: u8 = 0x08;
+const WORD: u8 = 0x00;
+const DOUBLE: u8 = 0x18;
+// Helpers (enum bpf_func_id).
+const MAP_LOOKUP_ELEM: i32 = 1;
+const REDIRECT_MAP: i32 = 51;
+// Fields of struct xdp_md.
+const CTX_DATA: i16 = 0;
+const CTX_DATA_END: i16 = 4;
+const CTX_RX_QUEUE: i16 = 16;
+
+/// A place to jump to, by its number.
+#[derive(Clone, Copy)]
+struct Label(usize);
+
+#[derive(Default)]
+struct Assembler {
+    insns: Vec<Insn>,
+    /// Where each label stands.
+    labels: Vec<usize>,
+    /// Jumps and the label that each goes to.
+    jumps: Vec<(usize, Label)>,
+}
+
+impl Assembler {
+    fn emit(&mut self, code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> &mut Assembler {
+        self.insns.push(Insn { code, registers: dst | src << 4, offset, immediate });
+        self
+    }
+
+    fn label(&mut self) -> Label {
+        self.labels.push(usize::MAX);
+        Label(self.labels.len() - 1)
+    }
+
+    fn place(&mut self, label: Label) -> &mut Assembler {
+        self.labels[label.0] = self.insns.len();
+        self
+    }
+
+    fn mov(&mut self, dst: u8, src: u8) -> &mut Assembler {
+        self.emit(0xbf, dst, src, 0, 0)
+    }
+
+    fn mov_imm(&mut self, dst: u8, value: i32) -> &mut Assembler {
+        self.emit(0xb7, dst, 0, 0, value)
+    }
+
+    fn add_imm(&mut self, dst: u8, value: i32) -> &mut Assembler {
+        self.emit(0x07, dst, 0, 0, value)
+    }
+
+    fn load(&mut self, width: u8, dst: u8, base: u8, offset: i16) -> &mut Assembler {
+        self.emit(0x61 | width, dst, base, offset, 0)
+    }
+
+    fn store(&mut self, width: u8, base: u8, offset: i16, src: u8) -> &mut Assembler {
+        self.emit(0x63 | width, base, src, offset, 0)
+    }
+
+    fn load_map(&mut self, dst: u8, map: &Map) -> &mut Assembler {
+        const PSEUDO_MAP_FD: u8 = 1;
+        self.emit(0x18, dst, PSEUDO_MAP_FD, 0, map.as_fd().as_raw_fd()).emit(0, 0, 0, 0, 0)
+    }
+
+    fn call(&mut self, helper: i32) -> &mut Assembler {
+        self.emit(0x85, 0, 0, 0, helper)
+    }
+
+    fn exit(&mut self) -> &mut Assembler {
+        self.emit(0x95, 0, 0, 0, 0)
+    }
+
+    fn jump(&mut self, to: Label) -> &mut Assembler {
+        self.jumps.push((self.insns.len(), to));
+        self.emit(0x05, 0, 0, 0, 0)
+    }
+
+    fn jump_if_greater(&mut self, a: u8, b: u8, to: Label) -> &mut Assembler {
+        self.jumps.push((self.insns.len(), to));
+        self.emit(0x2d, a, b, 0, 0)
+    }
+
+    /// Compares the low 32 bits.
+    fn jump_if_equal(&mut self, a: u8, value: u32, to: Label) -> &mut Assembler {
+        self.jumps.push((self.insns.len(), to));
+        self.emit(0x16, a, 0, 0, value.cast_signed())
+    }
+
+    /// Compares the low 32 bits.
+    fn jump_unless_equal(&mut self, a: u8, value: u32, to: Label) -> &mut Assembler {
+        self.jumps.push((self.insns.len(), to));
+        self.emit(0x56, a, 0, 0, value.cast_signed())
+    }
+
+    /// The program with its jumps resolved. A jump too far for its 16 bits gives a program that the verifier refuses.
+    fn finish(&mut self) -> Vec<Insn> {
+        for &(at, label) in &self.jumps {
+            let target = self.labels[label.0];
+            self.insns[at].offset = target
+                .checked_sub(at + 1)
+                .and_then(|distance| i16::try_from(distance).ok())
+                .unwrap_or(i16::MAX);
+        }
+        std::mem::take(&mut self.insns)
+    }
+
+    /// Leaves `xdp_md` in R1 and continues when the frame has `len` bytes: data in R2, its end in R3.
+    fn bounds(&mut self, len: i32, otherwise: Label) -> &mut Assembler {
+        self.mov(R4, R2).add_imm(R4, len).jump_if_greater(R4, R3, otherwise)
+    }
+}
+
+/// Bytes of the frame as a load on this machine sees them.
+fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+fn half(value: u16) -> u32 {
+    u32::from(u16::from_ne_bytes(value.to_be_bytes()))
+}
+
+/// Sends every frame to the socket of its queue, or where there is none does as `otherwise` says; with a filter, what
+/// is the host's passes to the kernel.
+pub fn redirect(sockets: &Map, filter: Option<&HostFilter>, otherwise: Verdict) -> Vec<Insn> {
+    let asm = &mut Assembler::default();
+    if let Some(filter) = filter {
+        pass_the_hosts(asm, filter);
+    }
+    asm.load(WORD, R2, R1, CTX_RX_QUEUE)
+        .load_map(R1, sockets)
+        .mov_imm(R3, otherwise as i32)
+        .call(REDIRECT_MAP)
+        .exit()
+        .finish()
+}
+
+fn pass_the_hosts(asm: &mut Assembler, filter: &HostFilter) {
+    let (ours, pass) = (asm.label(), asm.label());
+    let (not_its_mac, not_arp) = (asm.label(), asm.label());
+    asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END).bounds(14, ours);
+
+    let [a, b, c, d, e, f] = filter.mac.0;
+    asm.load(WORD, R5, R2, 0).jump_unless_equal(R5, word([a, b, c, d]), not_its_mac);
+    asm.load(HALF, R5, R2, 4)
+        .jump_if_equal(R5, u32::from(u16::from_ne_bytes([e, f])), pass)
+        .place(not_its_mac);
+
+    asm.load(HALF, R5, R2, 12).jump_unless_equal(R5, half(0x0806), not_arp);
+    // RFC 826: the target's protocol address is the last of the four.
+    asm.bounds(42, ours).load(WORD, R5, R2, 38);
+    for address in &filter.ipv4 {
+        asm.jump_if_equal(R5, word(address.octets()), pass);
+    }
+    asm.jump(ours).place(not_arp);
+
+    // RFC 8200, section 3; RFC 4861, 4.3: next header 58, type 135, target address 8 bytes on.
+    asm.jump_unless_equal(R5, half(0x86dd), ours).bounds(78, ours);
+    asm.load(BYTE, R5, R2, 20).jump_unless_equal(R5, 58, ours);
+    asm.load(BYTE, R5, R2, 54).jump_unless_equal(R5, 135, ours);
+    for address in &filter.ipv6 {
+        let another = asm.label();
+        let octets = address.octets();
+        for (&bytes, at) in octets.as_chunks::<4>().0.iter().zip([62, 66, 70, 74]) {
+            asm.load(WORD, R5, R2, at).jump_unless_equal(R5, word(bytes), another);
+        }
+        asm.jump(pass).place(another);
+    }
+    asm.jump(ours).place(pass).mov_imm(R0, Verdict::Pass as i32).exit().place(ours);
+}
+
+/// The first bytes of the UDP payload of the benches' frames.
+pub const MARKER: [u8; 4] = *b"nusw";
+
+/// Counts frames whose IPv4 UDP payload (without IP options, behind at most one VLAN tag) begins with [`MARKER`] in
+/// counter 0 and drops them; passes all others.
+pub fn count_marked(counters: &Map) -> Vec<Insn> {
+    let asm = &mut Assembler::default();
+    let (pass, tagged, compare) = (asm.label(), asm.label(), asm.label());
+    asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END).bounds(46, pass);
+    asm.load(HALF, R6, R2, 12).jump_if_equal(R6, half(0x8100), tagged).jump_unless_equal(
+        R6,
+        half(0x0800),
+        pass,
+    );
+    asm.load(WORD, R5, R2, 42).jump(compare);
+    asm.place(tagged).bounds(50, pass).load(WORD, R5, R2, 46);
+    asm.place(compare).jump_unless_equal(R5, word(MARKER), pass);
+    asm.mov_imm(R1, 0).store(WORD, FRAME_POINTER, -4, R1);
+    asm.load_map(R1, counters).mov(R2, FRAME_POINTER).add_imm(R2, -4).call(MAP_LOOKUP_ELEM);
+    asm.jump_if_equal(R0, 0, pass);
+    asm.load(DOUBLE, R1, R0, 0).add_imm(R1, 1).store(DOUBLE, R0, 0, R1);
+    asm.mov_imm(R0, Verdict::Drop as i32).exit();
+    asm.place(pass).mov_imm(R0, Verdict::Pass as i32).exit().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bpf::Program;
+    use super::*;
+
+    /// What the filter does with a frame, or nothing (told on stderr) without the privilege to ask the kernel.
+    fn verdicts(filter: &HostFilter, frames: &[Vec<u8>]) -> Option<Vec<bool>> {
+        let map = match Map::xsk(1) {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                eprintln!("skipped: bpf(2) needs privilege");
+                return None;
+            }
+            map => map.unwrap(),
+        };
+        // No socket is in the map, so a redirect ends in the other verdict, which tells it from a pass.
+        let program = Program::load(&redirect(&map, Some(filter), Verdict::Drop)).unwrap();
+        let to_host = |frame: &Vec<u8>| match program.test_run(frame).unwrap() {
+            n if n == Verdict::Pass as u32 => true,
+            n if n == Verdict::Drop as u32 => false,
+            other => panic!("verdict {other}"),
+        };
+        Some(frames.iter().map(to_host).collect())
+    }
+
+    const HOST: Mac = Mac([2, 0, 0, 0, 0xaa, 1]);
+
+    fn filter() -> HostFilter {
+        HostFilter {
+            mac: HOST,
+            ipv4: vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 200)],
+            ipv6: vec!["2001:db8::1".parse().unwrap(), "fe80::ff:fe00:aa01".parse().unwrap()],
+        }
+    }
+
+    fn frame(dst: Mac, kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frame = [&dst.0[..], &[2, 0, 0, 0, 0, 9], &kind.to_be_bytes(), payload].concat();
+        frame.resize(frame.len().max(60), 0);
+        frame
+    }
+
+    fn arp(target: Ipv4Addr) -> Vec<u8> {
+        let fixed = [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 192, 0, 2, 9, 0, 0, 0, 0, 0, 0];
+        frame(Mac::BROADCAST, 0x0806, &[&fixed[..], &target.octets()].concat())
+    }
+
+    fn icmpv6(kind: u8, target: &str) -> Vec<u8> {
+        let target: Ipv6Addr = target.parse().unwrap();
+        let [.., a, b, c] = target.octets();
+        let mut payload = vec![0x60, 0, 0, 0, 0, 24, 58, 255];
+        payload.extend([0; 32]);
+        payload.extend([kind, 0, 0, 0, 0, 0, 0, 0]);
+        payload.extend(target.octets());
+        frame(Mac([0x33, 0x33, 0xff, a, b, c]), 0x86dd, &payload)
+    }
+
+    #[test]
+    fn the_host_gets_its_own_and_the_switch_all_else() {
+        let mut other = HOST;
+        other.0[5] = 2;
+        let mut short_arp = arp(Ipv4Addr::new(192, 0, 2, 1));
+        short_arp.truncate(40);
+        let table = [
+            (frame(HOST, 0x0800, &[]), true),
+            (frame(HOST, 0x8100, &[]), true),
+            (frame(other, 0x0800, &[]), false),
+            (frame(Mac::BROADCAST, 0x0800, &[]), false),
+            (arp(Ipv4Addr::new(192, 0, 2, 1)), true),
+            (arp(Ipv4Addr::new(198, 51, 100, 200)), true),
+            (arp(Ipv4Addr::new(192, 0, 2, 2)), false),
+            (short_arp, false),
+            (icmpv6(135, "2001:db8::1"), true),
+            (icmpv6(135, "fe80::ff:fe00:aa01"), true),
+            (icmpv6(135, "2001:db8::2"), false),
+            (icmpv6(135, "2001:db9::1"), false),
+            (icmpv6(128, "2001:db8::1"), false),
+        ];
+        let (frames, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+        if let Some(to_host) = verdicts(&filter(), &frames) {
+            assert_eq!(to_host, expected);
+        }
+    }
+
+    #[test]
+    fn a_host_without_addresses_gets_its_unicast_only() {
+        let filter = HostFilter { mac: HOST, ..HostFilter::default() };
+        let frames = [frame(HOST, 0x0800, &[]), arp(Ipv4Addr::UNSPECIFIED), icmpv6(135, "2001:db8::1")];
+        if let Some(to_host) = verdicts(&filter, &frames) {
+            assert_eq!(to_host, [true, false, false]);
+        }
+    }
+
+    #[test]
+    fn the_sink_counts_marked_frames_only() {
+        let Ok(map) = Map::counters(1) else {
+            eprintln!("skipped: bpf(2) needs privilege");
+            return;
+        };
+        let program = Program::load(&count_marked(&map)).unwrap();
+        let marked = frame(HOST, 0x0800, &[&[0; 28][..], &MARKER, &[0; 20]].concat());
+        let tagged = frame(HOST, 0x8100, &[&[0, 5, 8, 0][..], &[0; 28], &MARKER, &[0; 20]].concat());
+        let other = frame(HOST, 0x0800, &[0; 60]);
+        for (frame, verdict) in [(&marked, 1), (&tagged, 1), (&other, 2), (&marked, 1)] {
+            assert_eq!(program.test_run(frame).unwrap(), verdict);
+        }
+        assert_eq!(map.counter(0).unwrap(), 3);
+    }
+}
