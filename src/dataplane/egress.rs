@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::{NetEntry, PortEntry, Tables, Vlans};
 use crate::types::{NetIdx, PortIdx, VlanId};
-use crate::wire::ethernet::{CTAG, STAG, TAG_LEN};
+use crate::wire::ethernet::{SERVICE_VLAN, TAG, VLAN, is_tag};
 
 /// Sends a frame of `network` by port `to`.
 #[inline(always)]
@@ -74,10 +74,10 @@ fn finish(
 /// Inserts a tag behind the addresses (IEEE 802.1Q-2018, 9.3).
 #[inline(always)]
 fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
-    frame.prepend(TAG_LEN)?;
-    let front = frame.head_mut().first_chunk_mut::<{ TAG_LEN + 12 }>()?;
-    front.copy_within(TAG_LEN.., 0);
-    let [t0, t1] = CTAG.to_be_bytes();
+    frame.prepend(TAG)?;
+    let front = frame.head_mut().first_chunk_mut::<{ TAG + 12 }>()?;
+    front.copy_within(TAG.., 0);
+    let [t0, t1] = VLAN.to_be_bytes();
     let [i0, i1] = id.get().to_be_bytes();
     front[12..].copy_from_slice(&[t0, t1, i0, i1]);
     Some(())
@@ -85,12 +85,12 @@ fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
 
 fn is_tagged(frame: &Frame) -> bool {
     let ethertype = frame.head().get(12..).and_then(|rest| rest.first_chunk());
-    matches!(ethertype.map(|bytes| u16::from_be_bytes(*bytes)), Some(CTAG | STAG))
+    ethertype.is_some_and(|bytes| is_tag(u16::from_be_bytes(*bytes)))
 }
 
 /// The exact look at a frame that is longer than the port's MTU at first sight.
 #[cold]
 fn check_mtu(frame: &Frame, port: &PortEntry) -> Result<(), DropReason> {
-    let tag = if is_tagged(frame) { TAG_LEN } else { 0 };
+    let tag = if is_tagged(frame) { TAG } else { 0 };
     if segment::segment_len(frame) > port.plain_len + tag { Err(DropReason::MtuExceeded) } else { Ok(()) }
 }

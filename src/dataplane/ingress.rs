@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::{PortEntry, Tables, Vlans};
 use crate::types::NetIdx;
-use crate::wire::ethernet::{CTAG, HEADER_LEN, STAG, TAG_LEN};
+use crate::wire::ethernet::{HEADER, SERVICE_VLAN, TAG, VLAN, is_tag};
 
 const MAC_MASK: u64 = (1 << 48) - 1;
 /// 01-80-C2-00-00-0x as a little-endian load gives it, and the bits of it that count.
@@ -56,7 +56,7 @@ pub(super) fn classify(
     if !frame.offload.is_done() {
         segment::check(frame)?;
     }
-    let network = if ethertype == CTAG || ethertype == STAG {
+    let network = if is_tag(ethertype) {
         let (network, inner) = untag(frame, port, tracer)?;
         ethertype = inner;
         network
@@ -90,18 +90,18 @@ fn untag(frame: &mut Frame, port: &PortEntry, tracer: &mut impl Tracer) -> Resul
     let (Some(tpid), Some(tci), Some(inner)) = (field(12), field(14), field(16)) else {
         return Err(DropReason::TruncatedTag);
     };
-    if inner == CTAG || inner == STAG {
+    if is_tag(inner) {
         match field(20) {
             None => return Err(DropReason::TruncatedTag),
-            Some(CTAG | STAG) => return Err(DropReason::ThirdTag),
+            Some(inner) if is_tag(inner) => return Err(DropReason::ThirdTag),
             Some(_) => {}
         }
     }
     let id = tci & 0x0fff;
     let network = match &port.vlans {
-        Vlans::Access(network) if id == 0 && tpid == CTAG => *network,
+        Vlans::Access(network) if id == 0 && tpid == VLAN => *network,
         Vlans::Access(_) => return Err(DropReason::TagNotAllowed),
-        Vlans::Trunk { .. } if tpid == STAG => return Err(DropReason::VlanNotAllowed),
+        Vlans::Trunk { .. } if tpid == SERVICE_VLAN => return Err(DropReason::VlanNotAllowed),
         Vlans::Trunk { native, .. } if id == 0 => native.ok_or(DropReason::UntaggedNotAllowed)?,
         Vlans::Trunk { by_id, .. } => {
             by_id.get(usize::from(id)).copied().flatten().ok_or(DropReason::VlanNotAllowed)?
@@ -111,15 +111,15 @@ fn untag(frame: &mut Frame, port: &PortEntry, tracer: &mut impl Tracer) -> Resul
         0 => "takes off a priority tag".to_owned(),
         id => format!("takes off the tag of VLAN {id}"),
     });
-    frame.head_mut().copy_within(0..12, TAG_LEN);
-    frame.trim_front(TAG_LEN).ok_or(DropReason::TruncatedTag)?;
+    frame.head_mut().copy_within(0..12, TAG);
+    frame.trim_front(TAG).ok_or(DropReason::TruncatedTag)?;
     Ok((network, inner))
 }
 
 /// An IEEE 802.3 length must fit what follows it.
 #[cold]
 fn check_length(frame: &Frame, length: u16) -> Result<(), DropReason> {
-    let payload = frame.len().saturating_sub(HEADER_LEN);
+    let payload = frame.len().saturating_sub(HEADER);
     if length > 1500 || usize::from(length) > payload { Err(DropReason::BadLength) } else { Ok(()) }
 }
 
@@ -127,6 +127,6 @@ fn check_length(frame: &Frame, length: u16) -> Result<(), DropReason> {
 /// a payload tag does not count.
 #[cold]
 fn check_mtu(frame: &Frame, ethertype: u16, plain_len: usize) -> Result<(), DropReason> {
-    let tag = if ethertype == CTAG || ethertype == STAG { TAG_LEN } else { 0 };
+    let tag = if is_tag(ethertype) { TAG } else { 0 };
     if segment::segment_len(frame) > plain_len + tag { Err(DropReason::Giant) } else { Ok(()) }
 }

@@ -172,7 +172,7 @@ impl PortIo for PacketPort {
                 Some(Ok(frame)) => burst.push(frame),
                 Some(Err(reason)) => {
                     self.counters.rx_frames.add(1);
-                    PortCounters::drop(&self.counters, reason, 1);
+                    self.counters.count_drop(reason, 1);
                 }
                 None => {
                     self.idle = self.idle.wrapping_add(1);

@@ -110,7 +110,7 @@ impl PcapPort {
     fn refuse(&self, recorded: &Recorded, reason: DropReason) {
         self.counters.rx_frames.add(1);
         self.counters.rx_bytes.add(recorded.bytes.len() as u64);
-        PortCounters::drop(&self.counters, reason, 1);
+        self.counters.count_drop(reason, 1);
     }
 
     fn write(&mut self, frame: &Frame) -> io::Result<()> {

@@ -154,7 +154,7 @@ impl TapPort {
 
     fn refuse(&self) {
         self.counters.rx_frames.add(1);
-        PortCounters::drop(&self.counters, DropReason::NoBuffer, 1);
+        self.counters.count_drop(DropReason::NoBuffer, 1);
     }
 }
 

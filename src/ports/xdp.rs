@@ -273,7 +273,7 @@ impl XdpPort {
             }
             match queue.socket.kick_tx() {
                 Kick::Done => {}
-                Kick::Refused => PortCounters::drop(&self.counters, DropReason::TxError, 1),
+                Kick::Refused => self.counters.count_drop(DropReason::TxError, 1),
                 Kick::Again if tx.waiting() == 0 => return,
                 Kick::Again => {}
                 Kick::Gone => {
@@ -430,7 +430,7 @@ impl Queue {
             let Some(descriptor) = self.socket.rx.pop() else { break };
             let Some(frame) = pool.receive(descriptor.addr, descriptor.len, slot) else {
                 counters.rx_frames.add(1);
-                counters.drop(DropReason::RxTruncated, 1);
+                counters.count_drop(DropReason::RxTruncated, 1);
                 continue;
             };
             self.posted = self.posted.wrapping_sub(1);
@@ -462,7 +462,7 @@ impl Queue {
             Some(mut frame) => {
                 if frame.chain(piece).is_none() {
                     counters.rx_frames.add(1);
-                    counters.drop(DropReason::Giant, 1);
+                    counters.count_drop(DropReason::Giant, 1);
                     self.skip = more;
                     return None;
                 }
@@ -512,9 +512,9 @@ impl Queue {
         let long = now.dropped.saturating_sub(self.seen.dropped);
         let full = (now.ring_full + now.no_chunk).saturating_sub(self.seen.ring_full + self.seen.no_chunk);
         counters.rx_frames.add(long + full);
-        counters.drop(DropReason::RxTruncated, long);
-        counters.drop(DropReason::NoBuffer, full);
-        counters.drop(DropReason::TxError, now.bad_tx.saturating_sub(self.seen.bad_tx));
+        counters.count_drop(DropReason::RxTruncated, long);
+        counters.count_drop(DropReason::NoBuffer, full);
+        counters.count_drop(DropReason::TxError, now.bad_tx.saturating_sub(self.seen.bad_tx));
         self.seen = now;
     }
 }

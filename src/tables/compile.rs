@@ -9,7 +9,7 @@ use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
 use crate::ports::Caps;
 use crate::stats::PortCounters;
 use crate::types::{NetIdx, PortIdx, VlanId, WorkerIdx};
-use crate::wire::ethernet::HEADER_LEN;
+use crate::wire::ethernet::HEADER;
 
 /// Most addresses that the FDB makes room for, whatever the networks' limits add up to.
 const MAX_FDB: usize = 1 << 20;
@@ -99,7 +99,7 @@ fn net_entry(network: &Network) -> NetEntry {
         vlan,
         members: Vec::new(),
         mtu: network.mtu,
-        plain_len: usize::from(network.mtu) + HEADER_LEN,
+        plain_len: usize::from(network.mtu) + HEADER,
         mac_limit: network.mac_limit,
     }
 }
@@ -161,7 +161,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
         up: device.up && wanted.up,
         vlans: wanted.vlans,
         caps: device.caps,
-        plain_len: usize::from(device.caps.mtu) + HEADER_LEN,
+        plain_len: usize::from(device.caps.mtu) + HEADER,
         mac_limit: wanted.mac_limit,
         counters: device.counters.clone(),
     };
