@@ -155,6 +155,11 @@ impl Instant {
         self.0 / 1_000_000_000
     }
 
+    /// The time that has passed since `origin`.
+    pub fn since(origin: std::time::Instant) -> Instant {
+        Instant(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// This point, later by `duration`.
     pub fn after(self, duration: std::time::Duration) -> Instant {
         Instant(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))

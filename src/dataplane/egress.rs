@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::{NetEntry, PortEntry, Tables, Vlans};
 use crate::types::{NetIdx, PortIdx, VlanId};
-use crate::wire::ethernet::{SERVICE_VLAN, TAG, VLAN, is_tag};
+use crate::wire::ethernet::{TAG, VLAN, is_tag};
 
 /// Sends a frame of `network` by port `to`.
 #[inline(always)]

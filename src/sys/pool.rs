@@ -264,6 +264,12 @@ impl Pool {
         (self.local().small.len(), self.local().large.len())
     }
 
+    /// Small chunks that are free now, without those that other threads gave back lately.
+    #[inline(always)]
+    pub fn free_small(&mut self) -> usize {
+        self.local().small.len()
+    }
+
     /// Whether `frame` lies in a small chunk of this pool, whole: what an AF_XDP socket on it can send as it is.
     pub fn owns_small(&self, frame: &Frame) -> bool {
         frame.shared == self.shared && frame.chunk < self.shared().region.small

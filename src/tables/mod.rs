@@ -19,7 +19,7 @@ pub const MAX_PORTS: usize = 4096;
 pub const MAX_NETWORKS: usize = 4096;
 
 /// Everything that the path looks up and that only a change of configuration changes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tables {
     /// Counts up with every publication.
     pub epoch: u64,
@@ -36,7 +36,7 @@ pub struct Tables {
 }
 
 /// A port, or the port to a physical network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PortEntry {
     /// The port's name, or the physical network's.
     pub name: Arc<str>,
@@ -57,7 +57,7 @@ pub struct PortEntry {
 }
 
 /// How frames on a port's wire map to networks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Vlans {
     /// Untagged frames belong to this network; tagged ones are not allowed.
     Access(NetIdx),
@@ -71,7 +71,7 @@ pub enum Vlans {
 }
 
 /// A network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NetEntry {
     /// Its name.
     pub name: Arc<str>,
@@ -98,6 +98,15 @@ impl Tables {
     #[inline(always)]
     pub fn network(&self, network: NetIdx) -> Option<&NetEntry> {
         self.networks.get(network.index())?.as_ref()
+    }
+
+    /// A copy with counters of its own, for looking at what would happen.
+    pub fn detached(&self) -> Tables {
+        let mut copy = self.clone();
+        for port in copy.ports.iter_mut().flatten() {
+            port.counters = Arc::new(PortCounters::default());
+        }
+        copy
     }
 
     /// Whether `port` belongs to `network`.

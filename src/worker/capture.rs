@@ -1,6 +1,7 @@
 //! Copies of a port's frames for `nuswitch capture`. A full channel loses records, never frames.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::Sender;
@@ -18,6 +19,8 @@ pub struct CaptureTap {
     pub snaplen: usize,
     /// Where records go.
     pub sender: Sender<CaptureRecord>,
+    /// Counts the records that found the channel full.
+    pub missed: Arc<AtomicU64>,
 }
 
 /// A frame's bytes, taken before the path changes them.
@@ -42,6 +45,13 @@ impl CaptureTap {
         let bytes = record.bytes.get(..self.snaplen).unwrap_or(&record.bytes).to_vec();
         let interface = self.interface.clone();
         let record = CaptureRecord { at: record.at, direction, original_len: record.len, bytes, dropped, interface };
-        !matches!(self.sender.try_send(record), Err(TrySendError::Closed(_)))
+        match self.sender.try_send(record) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                self.missed.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+        }
     }
 }

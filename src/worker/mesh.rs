@@ -31,6 +31,7 @@ pub struct Link {
     pub busy_turns: Counter,
     /// Frames moved.
     pub frames: Counter,
+    free: AtomicU64,
 }
 
 impl Link {
@@ -49,6 +50,11 @@ impl Link {
         self.sleeping.load(Ordering::Relaxed)
     }
 
+    /// Small buffers that were free at the end of the last turn.
+    pub fn free_buffers(&self) -> u64 {
+        self.free.load(Ordering::Relaxed)
+    }
+
     /// Epoch of the tables that the worker uses.
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -59,7 +65,8 @@ impl Link {
     }
 
     #[inline(always)]
-    pub(super) fn count_turn(&self, moved: u64) {
+    pub(super) fn count_turn(&self, moved: u64, free: u64) {
+        self.free.store(free, Ordering::Relaxed);
         self.turns.add(1);
         if moved > 0 {
             self.busy_turns.add(1);
@@ -96,6 +103,7 @@ impl Mesh {
                 turns: Counter::default(),
                 busy_turns: Counter::default(),
                 frames: Counter::default(),
+                free: AtomicU64::new(0),
             })
         });
         let count = polls.len();

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use crossbeam::channel::{Receiver, Sender};
+use tokio::sync::mpsc::UnboundedSender;
 use mio::{Events, Poll, Token};
 
 use crate::dataplane::out::Out;
@@ -83,9 +84,11 @@ pub struct Setup {
     /// Where commands come from.
     pub commands: Receiver<Command>,
     /// Where notices go.
-    pub notices: Sender<Notice>,
+    pub notices: UnboundedSender<Notice>,
     /// What to do without traffic.
     pub idle: Idle,
+    /// When time began, for all workers alike.
+    pub origin: std::time::Instant,
 }
 
 /// See the module's documentation.
@@ -95,6 +98,7 @@ pub struct Worker {
     commands: Receiver<Command>,
     events: Events,
     idle: Idle,
+    origin: std::time::Instant,
     turns_since_look: u32,
     stop: bool,
 }
@@ -112,7 +116,7 @@ struct Core {
     burst: Burst,
     mesh: Arc<Mesh>,
     poll: Poll,
-    notices: Sender<Notice>,
+    notices: UnboundedSender<Notice>,
     /// Whether this turn put something into another worker's inbox.
     handed: bool,
 }
@@ -138,6 +142,7 @@ impl Worker {
             commands: setup.commands,
             events: Events::with_capacity(256),
             idle: setup.idle,
+            origin: setup.origin,
             turns_since_look: 0,
             stop: false,
         }
@@ -148,8 +153,8 @@ impl Worker {
     /// # Errors
     /// The kernel's, when its sleep fails.
     pub fn run(&mut self) -> io::Result<()> {
-        let start = std::time::Instant::now();
-        let clock = || Instant(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let origin = self.origin;
+        let clock = || Instant::since(origin);
         let mut last_work = clock();
         while !self.stop {
             let now = clock();
@@ -205,7 +210,7 @@ impl Worker {
         core.flush(tables);
         core.tell();
         core.shard.fdb.sweep(now.0);
-        core.mesh.link(core.index).count_turn(moved as u64);
+        core.mesh.link(core.index).count_turn(moved as u64, core.shard.pool.free_small() as u64);
         moved
     }
 

@@ -1,0 +1,178 @@
+//! From one model to another while frames pass.
+//!
+//! Devices that only the new model has are opened first; then those that only the old one has, or has otherwise, go down
+//! and are closed, and what takes their place is opened; then the new tables are published. Whatever fails on the way is
+//! undone. Ports that are the same in both models are not touched at all.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::devices::{Failure, Opened};
+use super::state::{Slot, State};
+use crate::control::view::{Diagnostic, Problem, ReloadReport};
+use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
+use crate::ports::Caps;
+use crate::stats::PortCounters;
+use crate::tables::compile;
+use crate::types::WorkerIdx;
+
+/// Of a port whose device is not open.
+const NO_CAPS: Caps = Caps { checksum: false, tso: false, uso: false, mtu: 0 };
+
+/// Reads and validates a file.
+pub(super) fn load(path: &Path) -> Result<Model, Problem> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Problem::invalid(format!("cannot read {}: {error}", path.display())))?;
+    model::load(&text, &path.display().to_string()).map_err(|mistakes| {
+        let view = |mistake: &model::Diagnostic| Diagnostic {
+            file: mistake.file.clone(),
+            line: Some(mistake.line),
+            column: Some(mistake.column),
+            message: mistake.to_string(),
+            hint: mistake.hint.clone(),
+            rendered: mistake.render(&text),
+        };
+        Problem::configuration(mistakes.iter().map(view).collect())
+    })
+}
+
+/// Devices opened for a change, not yet in a worker's hands.
+type Prepared = Vec<(AttachmentKey, Slot, Option<Opened>)>;
+
+impl State {
+    /// Brings the switch from the model in force to `new`.
+    pub(super) fn apply(&mut self, new: Model) -> Result<ReloadReport, Problem> {
+        let old = self.model.clone();
+        let diff = diff(&old, &new);
+        if !diff.restart.is_empty() {
+            let message = "needs a restart; nothing was changed";
+            return Err(Problem::new(409, "RestartNeeded", message).with_detail(diff.restart.join("; ")));
+        }
+        let closing: Vec<AttachmentKey> = diff.removed.iter().chain(&diff.reopened).cloned().collect();
+        let opening: Vec<AttachmentKey> = diff.added.iter().chain(&diff.reopened).cloned().collect();
+        let taken: HashSet<_> =
+            old.attachments().filter(|device| closing.contains(&device.key)).filter_map(place).collect();
+        let is_opening = |device: &Device<'_>| opening.contains(&device.key);
+        let (later, first): (Vec<_>, Vec<_>) = new
+            .attachments()
+            .filter(is_opening)
+            .partition(|device| place(device.clone()).is_some_and(|place| taken.contains(&place)));
+
+        let mut prepared = self.prepare(&first, &new)?;
+        let kept = self.close(&closing);
+        match self.prepare(&later, &new) {
+            Ok(more) => prepared.extend(more),
+            Err(problem) => {
+                drop(prepared);
+                self.roll_back(&old, kept);
+                return Err(problem);
+            }
+        }
+        for key in &diff.removed {
+            self.slots.remove(key);
+        }
+        for (key, slot, opened) in prepared {
+            self.slots.insert(key.clone(), slot);
+            if let Some(opened) = opened {
+                self.attach(&key, opened);
+            }
+        }
+        self.model = new;
+        self.publish();
+        self.forget();
+        let changes: Vec<String> = diff.to_string().lines().map(str::to_owned).collect();
+        Ok(ReloadReport { changes, epoch: self.epoch })
+    }
+
+    /// Opens devices. One that is missing leaves its port down; any other failure fails the change.
+    fn prepare(&mut self, devices: &[Device<'_>], model: &Model) -> Result<Prepared, Problem> {
+        let mut prepared = Prepared::new();
+        for device in devices {
+            let mut slot = match self.slots.get(&device.key) {
+                // A device that is opened anew keeps its worker and its counters.
+                Some(old) => Slot { device: old.device.clone(), details: None, reason: None },
+                None => self.new_slot(&prepared),
+            };
+            slot.device.up = false;
+            match self.open(device, &slot, model) {
+                Ok(opened) => prepared.push((device.key.clone(), slot, Some(opened))),
+                Err(Failure::Missing(reason)) => {
+                    tracing::warn!("{} is down: {reason}", device.key);
+                    slot.reason = Some(reason);
+                    prepared.push((device.key.clone(), slot, None));
+                }
+                Err(Failure::Refused(reason)) => {
+                    let message = format!("{}: {reason}", device.key);
+                    return Err(Problem::new(409, "DeviceRefused", message));
+                }
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// A fresh slot on the worker with the fewest ports, those on their way included.
+    fn new_slot(&self, prepared: &Prepared) -> Slot {
+        let mut ports = vec![0u32; self.workers.len()];
+        for slot in self.slots.values().chain(prepared.iter().map(|(_, slot, _)| slot)) {
+            ports[slot.device.worker.index()] += 1;
+        }
+        let worker = (0u16..).zip(ports).min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker);
+        let counters = Arc::new(PortCounters::default());
+        let device = compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, counters };
+        Slot { device, details: None, reason: None }
+    }
+
+    /// Takes devices out of the tables, then closes them. Gives those that were open.
+    fn close(&mut self, keys: &[AttachmentKey]) -> Vec<AttachmentKey> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let open: Vec<AttachmentKey> =
+            keys.iter().filter(|key| self.mark_down(key, "its configuration changes")).cloned().collect();
+        self.publish();
+        for key in keys {
+            self.detach(key);
+        }
+        open
+    }
+
+    /// Opens again what was closed for a change that failed.
+    fn roll_back(&mut self, old: &Model, closed: Vec<AttachmentKey>) {
+        for device in old.attachments().filter(|device| closed.contains(&device.key)) {
+            let Some(slot) = self.slots.get(&device.key) else { continue };
+            let slot = Slot { device: slot.device.clone(), details: None, reason: None };
+            match self.open(&device, &slot, old) {
+                Ok(opened) => self.attach(&device.key, opened),
+                Err(failure) => {
+                    tracing::error!("{} cannot be opened again: {}", device.key, failure.text());
+                    self.mark_down(&device.key, failure.text());
+                }
+            }
+        }
+        self.publish();
+        self.forget();
+    }
+
+    /// Frees the slots of what the model in force does not name, and removes the TAPs of guests that are gone.
+    fn forget(&mut self) {
+        let State { places, slots, model, journal, .. } = self;
+        places.ports.release(|key| slots.contains_key(key));
+        places.networks.release(|name| model.networks.iter().any(|network| network.name == *name));
+        let guests: HashSet<&str> = model
+            .ports
+            .iter()
+            .filter_map(|port| match &port.interface {
+                Interface::Guest { name, .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        journal.remove_unless(|name| guests.contains(name));
+    }
+}
+
+/// What two attachments cannot have both.
+fn place(device: Device<'_>) -> Option<(Option<String>, String)> {
+    let (netns, name) = device.interface.device()?;
+    Some((netns.map(str::to_owned), name.to_owned()))
+}

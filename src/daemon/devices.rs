@@ -1,0 +1,160 @@
+//! Opens and closes the devices behind ports, by what the configuration asks for. The only place that knows all kinds.
+
+use std::sync::Arc;
+
+use crate::model::{Device, Interface, XdpMode};
+use crate::ports::guest::{self, GuestConfig};
+use crate::ports::link::{LinkError, Links};
+use crate::ports::netns::NetnsError;
+use crate::ports::packet::{PacketError, PacketPort};
+use crate::ports::pcap::PcapPort;
+use crate::ports::tap::{TapConfig, TapError, TapPort};
+use crate::ports::xdp::{XdpConfig, XdpError, XdpPort};
+use crate::ports::{Caps, Details, PortIo};
+use crate::stats::PortCounters;
+use crate::sys::xdp::program::HostFilter;
+use crate::sys::xdp::umem::Umem;
+use crate::types::{Mac, PortIdx};
+
+/// An open device, on its way to a worker.
+pub(super) struct Opened {
+    pub(super) io: Box<dyn PortIo>,
+    pub(super) caps: Caps,
+    pub(super) details: Details,
+}
+
+/// Why a device is not open.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is not there. It may come; then it is opened.
+    Missing(String),
+    /// The kernel or the configuration is against it.
+    Refused(String),
+}
+
+impl Failure {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Failure::Missing(text) | Failure::Refused(text) => text,
+        }
+    }
+}
+
+/// Where a device is to be used.
+pub(super) struct Site<'a> {
+    pub(super) slot: PortIdx,
+    pub(super) mac: Option<Mac>,
+    pub(super) umem: &'a Arc<Umem>,
+    pub(super) counters: &'a Arc<PortCounters>,
+}
+
+/// Opens the device of an attachment.
+pub(super) fn open(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failure> {
+    let counters = site.counters.clone();
+    match device.interface {
+        Interface::Tap { name, netns, address } => {
+            let config = TapConfig {
+                name: name.clone(),
+                netns: netns.clone(),
+                address: address.clone(),
+                mac: site.mac,
+                mtu: device.mtu,
+            };
+            TapPort::open(&config, counters).map(opened).map_err(|error| match &error {
+                TapError::Netns(NetnsError::Open { .. }) => Failure::Missing(error.to_string()),
+                _ => Failure::Refused(error.to_string()),
+            })
+        }
+        Interface::Guest { name, owner } => {
+            let config = GuestConfig { name: name.clone(), owner: owner.clone(), mtu: device.mtu };
+            guest::open(&config, counters).map(opened).map_err(|error| Failure::Refused(error.to_string()))
+        }
+        Interface::Xdp { name, mode, shared, busy_poll } => xdp(name, *mode, *shared, *busy_poll, site),
+        Interface::Packet { name } => packet(name, site),
+        Interface::Best { name, shared } => match xdp(name, XdpMode::Best, *shared, false, site) {
+            Err(Failure::Refused(reason)) => packet(name, site).map(|mut opened| {
+                opened.details.notes.push(format!("AF_PACKET, because AF_XDP does not work here: {reason}"));
+                opened
+            }),
+            result => result,
+        },
+        Interface::Pcap { read, write } => {
+            let (read, write) = (read.as_deref(), write.as_deref());
+            PcapPort::open(&device.key.to_string(), read, write, device.mtu, counters)
+                .map(opened)
+                .map_err(|error| Failure::Refused(error.to_string()))
+        }
+    }
+}
+
+fn opened(io: impl PortIo + 'static) -> Opened {
+    Opened { caps: io.caps(), details: io.details(), io: Box::new(io) }
+}
+
+fn packet(name: &str, site: &Site<'_>) -> Result<Opened, Failure> {
+    PacketPort::open(name, site.counters.clone()).map(opened).map_err(|error| match &error {
+        PacketError::Link(LinkError::Missing(_)) => Failure::Missing(error.to_string()),
+        _ => Failure::Refused(error.to_string()),
+    })
+}
+
+fn xdp(name: &str, mode: XdpMode, shared: Option<bool>, busy_poll: bool, site: &Site<'_>) -> Result<Opened, Failure> {
+    let host_filter = host_filter(name, shared)?;
+    let is_shared = host_filter.is_some();
+    let config = XdpConfig { device: name.to_owned(), mode, host_filter, busy_poll, rx_chunks: None };
+    let port = XdpPort::open(&config, site.umem, site.slot.0, site.counters.clone()).map_err(|error| match &error {
+        XdpError::NoDevice { .. } => Failure::Missing(error.to_string()),
+        _ => Failure::Refused(error.to_string()),
+    })?;
+    let mut opened = opened(port);
+    if is_shared {
+        opened.details.notes.push("shared: the host's own traffic passes to the kernel".to_owned());
+    }
+    Ok(opened)
+}
+
+/// What passes to the host on a device that it uses too: asked for, or because the device has an address that is not
+/// only link-local.
+fn host_filter(name: &str, shared: Option<bool>) -> Result<Option<HostFilter>, Failure> {
+    if shared == Some(false) {
+        return Ok(None);
+    }
+    let failed = |error: LinkError| match error {
+        LinkError::Missing(_) => Failure::Missing(format!("`{name}`: no such device")),
+        error => Failure::Refused(error.to_string()),
+    };
+    let mut links = Links::open().map_err(failed)?;
+    let link = links.get(name).map_err(failed)?;
+    let addresses = links.addresses(link.index).map_err(failed)?;
+    let mut filter = HostFilter { mac: link.mac.unwrap_or_default(), ipv4: Vec::new(), ipv6: Vec::new() };
+    let mut in_use = false;
+    for (address, _) in addresses {
+        match address {
+            std::net::IpAddr::V4(address) => {
+                in_use = true;
+                filter.ipv4.push(address);
+            }
+            std::net::IpAddr::V6(address) => {
+                in_use |= !address.is_unicast_link_local();
+                filter.ipv6.push(address);
+            }
+        }
+    }
+    Ok(Some(filter).filter(|_| shared.unwrap_or(in_use)))
+}
+
+/// The kind of an interface as the configuration names it, and its device's name.
+pub(super) fn describe(interface: &Interface) -> (&'static str, String) {
+    match interface {
+        Interface::Tap { name, netns: Some(netns), .. } => ("tap", format!("{name}@{netns}")),
+        Interface::Tap { name, .. } => ("tap", name.clone()),
+        Interface::Guest { name, .. } => ("guest", name.clone()),
+        Interface::Xdp { name, .. } => ("xdp", name.clone()),
+        Interface::Packet { name } => ("packet", name.clone()),
+        Interface::Best { name, .. } => ("best", name.clone()),
+        Interface::Pcap { read, write } => {
+            let files: Vec<String> = read.iter().chain(write).map(|path| path.display().to_string()).collect();
+            ("pcap", files.join(" "))
+        }
+    }
+}

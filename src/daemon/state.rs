@@ -1,0 +1,232 @@
+//! What the control thread knows: the model that is in force, the device of each attachment, and a replica of the FDB.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant as Clock;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::devices::{self, Failure, Opened, Site};
+use super::journal::Journal;
+use super::workers::Workers;
+use crate::dataplane::fdb::Fdb;
+use crate::dataplane::sync_fdb;
+use crate::model::{self, AttachmentKey, Interface, Model};
+use crate::ports::Details;
+use crate::tables::compile::{Device, Places, compile};
+use crate::types::{Instant, PortIdx};
+use crate::worker::Notice;
+
+/// The running switch, as the control thread sees it.
+pub(super) struct Daemon {
+    pub(super) path: PathBuf,
+    pub(super) started: Clock,
+    state: Mutex<State>,
+}
+
+/// The device of an attachment.
+pub(super) struct Slot {
+    pub(super) device: Device,
+    /// For people; none while it is not open.
+    pub(super) details: Option<Details>,
+    /// Why it is not open.
+    pub(super) reason: Option<String>,
+}
+
+pub(super) struct State {
+    pub(super) model: Model,
+    pub(super) places: Places,
+    pub(super) slots: HashMap<AttachmentKey, Slot>,
+    pub(super) workers: Workers,
+    pub(super) journal: Journal,
+    pub(super) fdb: Fdb,
+    pub(super) epoch: u64,
+    /// Turns and busy turns of each worker at the last tick, and the share of busy ones in the tick before.
+    pub(super) load: Vec<(u64, u64, Option<f64>)>,
+}
+
+impl Daemon {
+    /// Starts the workers, opens all devices and publishes the first tables.
+    pub(super) fn start(path: &Path, model: Model, notices: UnboundedSender<Notice>) -> anyhow::Result<Daemon> {
+        let started = Clock::now();
+        let workers = Workers::start(&model.switch, started, &notices)?;
+        let journal = Journal::open(&model.switch.control)?;
+        let load = vec![(0, 0, None); workers.len()];
+        let empty = Model { switch: model.switch.clone(), ..Model::default() };
+        let mut state = State {
+            model: empty,
+            places: Places::default(),
+            slots: HashMap::new(),
+            workers,
+            journal,
+            fdb: Fdb::new(1024, model.switch.mac_aging_time, 0),
+            epoch: 0,
+            load,
+        };
+        if let Err(problem) = state.apply(model) {
+            state.close_all();
+            return Err(problem.into());
+        }
+        Ok(Daemon { path: path.to_owned(), started, state: Mutex::new(state) })
+    }
+
+    /// The state; a panic in one request does not end the others.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn config(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub(super) fn has_dead_worker(&self) -> bool {
+        self.state().workers.has_died()
+    }
+
+    /// Stops the workers and removes what would outlive them.
+    pub(super) fn stop(&self) {
+        self.state().close_all();
+    }
+
+    /// Ends all captures: their channels close when the ports let go of them.
+    pub(super) fn end_captures(&self) {
+        self.state().workers.stop();
+    }
+
+    /// A worker says that a device is gone.
+    pub(super) fn device_gone(&self, port: PortIdx) {
+        let mut state = self.state();
+        let key = state.slots.keys().find(|key| state.places.ports.get(key) == Some(port.0)).cloned();
+        if let Some(key) = key {
+            state.take_down(&key, "its device is gone");
+        }
+    }
+
+    /// The kernel says that a device of this name is gone from our namespace.
+    pub(super) fn link_gone(&self, name: &str) {
+        let mut state = self.state();
+        let of_name = |device: &model::Device<'_>| device.interface.device() == Some((None, name));
+        let keys: Vec<_> = state.model.attachments().filter(of_name).map(|device| device.key).collect();
+        for key in keys {
+            state.take_down(&key, "its device is gone");
+        }
+    }
+
+    /// Opens devices that were missing and are there now.
+    pub(super) fn look_for_devices(&self) {
+        self.state().look_for_devices();
+    }
+
+    /// Once a second: what adds up.
+    pub(super) fn tick(&self) {
+        let mut state = self.state();
+        let State { workers, load, .. } = &mut *state;
+        for (link, load) in workers.links().iter().zip(load) {
+            let (turns, busy) = (link.turns.get(), link.busy_turns.get());
+            let share = (turns > load.0).then(|| (busy - load.1) as f64 / (turns - load.0) as f64);
+            *load = (turns, busy, share);
+        }
+        let now = Instant::since(self.started);
+        state.follow_fdb(now);
+    }
+}
+
+impl State {
+    /// Takes over what the workers have learned since the last time.
+    pub(super) fn follow_fdb(&mut self, now: Instant) {
+        let State { workers, fdb, .. } = self;
+        workers.mesh().control_events(|event| fdb.apply(event));
+        fdb.sweep(now.0);
+    }
+
+    /// Publishes tables for the model that is in force.
+    pub(super) fn publish(&mut self) {
+        self.epoch += 1;
+        let devices = self.slots.iter().map(|(key, slot)| (key.clone(), slot.device.clone())).collect();
+        let tables = compile(&self.model, &devices, &mut self.places, self.epoch);
+        sync_fdb(&mut self.fdb, &tables);
+        self.workers.publish(tables);
+    }
+
+    /// Opens the device of an attachment of `model`.
+    pub(super) fn open(&mut self, device: &model::Device<'_>, slot: &Slot, model: &Model) -> Result<Opened, Failure> {
+        let port = match &device.key {
+            AttachmentKey::Port(name) => model.ports.iter().find(|port| port.name == *name),
+            AttachmentKey::Physical(_) => None,
+        };
+        if let Interface::Guest { name, .. } = device.interface {
+            self.journal.add(name).map_err(|error| Failure::Refused(format!("cannot note the device `{name}`: {error}")))?;
+        }
+        let site = Site {
+            slot: PortIdx(self.places.ports.assign(&device.key)),
+            mac: port.and_then(|port| port.mac_address),
+            umem: self.workers.umem(slot.device.worker),
+            counters: &slot.device.counters,
+        };
+        devices::open(device, &site)
+    }
+
+    /// Gives an open device to its worker. It carries traffic once tables are published.
+    pub(super) fn attach(&mut self, key: &AttachmentKey, opened: Opened) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.device.up = true;
+        slot.device.caps = opened.caps;
+        slot.details = Some(opened.details);
+        slot.reason = None;
+        let port = PortIdx(self.places.ports.assign(key));
+        self.workers.attach(slot.device.worker, port, opened.io);
+    }
+
+    /// Marks a device as closed, without telling anyone yet.
+    pub(super) fn mark_down(&mut self, key: &AttachmentKey, reason: &str) -> bool {
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        slot.reason = Some(reason.to_owned());
+        slot.details = None;
+        std::mem::replace(&mut slot.device.up, false)
+    }
+
+    /// Lets the worker close the device of an attachment that is marked down and published so.
+    pub(super) fn detach(&mut self, key: &AttachmentKey) {
+        if let (Some(slot), Some(port)) = (self.slots.get(key), self.places.ports.get(key)) {
+            self.workers.detach(slot.device.worker, PortIdx(port));
+        }
+    }
+
+    fn take_down(&mut self, key: &AttachmentKey, reason: &str) {
+        if self.mark_down(key, reason) {
+            tracing::warn!("{key} is down: {reason}");
+            self.publish();
+            self.detach(key);
+        }
+    }
+
+    fn look_for_devices(&mut self) {
+        let model = self.model.clone();
+        let mut came = false;
+        for device in model.attachments() {
+            let Some(slot) = self.slots.get(&device.key).filter(|slot| !slot.device.up) else { continue };
+            let slot = Slot { device: slot.device.clone(), details: None, reason: None };
+            match self.open(&device, &slot, &model) {
+                Ok(opened) => {
+                    tracing::info!("{} is up: its device is there", device.key);
+                    self.attach(&device.key, opened);
+                    came = true;
+                }
+                Err(failure) => {
+                    if let Some(slot) = self.slots.get_mut(&device.key) {
+                        slot.reason = Some(failure.text().to_owned());
+                    }
+                }
+            }
+        }
+        if came {
+            self.publish();
+        }
+    }
+
+    fn close_all(&mut self) {
+        self.workers.stop();
+        self.journal.remove_unless(|_| false);
+    }
+}

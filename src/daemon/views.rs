@@ -1,0 +1,225 @@
+//! Answers for the control API, from what the control thread knows.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::change::load;
+use super::devices::describe;
+use super::state::{Daemon, Slot, State};
+use crate::control::server::{Capture, Switch};
+use crate::control::view::{
+    FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status, Trace,
+    TraceOutput, TraceStep, Trunk, Worker, WorkerState,
+};
+use crate::dataplane::out::Out;
+use crate::dataplane::tracer::Explain;
+use crate::dataplane::{Shard, process};
+use crate::frame::{Burst, Pool};
+use crate::model::{self, Attachment, AttachmentKey};
+use crate::types::{Instant, PortIdx, WorkerIdx};
+use crate::worker::capture::CaptureTap;
+
+/// Records that may wait for a capture's reader.
+const CAPTURE_DEPTH: usize = 4096;
+/// Buffers for a traced frame and its copies.
+const TRACE_BUFFERS: (u32, u32) = (8192, 16);
+
+impl Switch for Daemon {
+    fn status(&self) -> Status {
+        let state = self.state();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            config: self.config(),
+            epoch: state.epoch,
+            workers: (0..state.workers.links().len()).map(|index| state.worker(index)).collect(),
+        }
+    }
+
+    fn networks(&self) -> Vec<Network> {
+        let mut state = self.state();
+        state.follow_fdb(Instant::since(self.started));
+        let macs = |name: &String| {
+            state.places.networks.get(name).map_or(0, |slot| state.fdb.learned_in(crate::types::NetIdx(slot)))
+        };
+        state.model.networks.iter().map(|network| Network::of(network, macs(&network.name))).collect()
+    }
+
+    fn ports(&self) -> Vec<Port> {
+        let state = self.state();
+        state.model.attachments().filter_map(|device| state.port(&device)).collect()
+    }
+
+    async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {
+        let mut state = self.state();
+        let now = Instant::since(self.started);
+        state.follow_fdb(now);
+        let tables = state.workers.tables();
+        let mut entries: Vec<FdbEntry> = state
+            .fdb
+            .iter()
+            .filter_map(|entry| {
+                let (network, port) = (tables.network(entry.key.network())?, tables.port(entry.port)?);
+                let age = now.secs().saturating_sub(entry.seen.into());
+                Some(FdbEntry {
+                    network: network.name.to_string(),
+                    vlan: network.vlan.map(crate::types::VlanId::get),
+                    mac: entry.key.mac(),
+                    port: port.name.to_string(),
+                    kind: if entry.is_static { FdbKind::Static } else { FdbKind::Learned },
+                    age_seconds: (!entry.is_static).then_some(age),
+                })
+            })
+            .collect();
+        entries.sort_by(|a, b| (&a.network, a.mac).cmp(&(&b.network, b.mac)));
+        Ok(entries)
+    }
+
+    async fn reload(&self) -> Result<ReloadReport, Problem> {
+        let model = load(&self.path)?;
+        let report = self.state().apply(model)?;
+        for change in &report.changes {
+            tracing::info!("{change}");
+        }
+        Ok(report)
+    }
+
+    async fn trace(&self, port: &str, frame: Vec<u8>) -> Result<Trace, Problem> {
+        self.state().trace(port, &frame, Instant::since(self.started))
+    }
+
+    async fn capture(&self, port: &str, snaplen: usize) -> Result<Capture, Problem> {
+        let state = self.state();
+        let (index, worker) = state.find(port).ok_or_else(|| Problem::not_found("Port", port))?;
+        let (sender, records) = mpsc::channel(CAPTURE_DEPTH);
+        let missed = Arc::new(AtomicU64::new(0));
+        let tap = CaptureTap { interface: port.into(), snaplen, sender, missed: missed.clone() };
+        state.workers.capture(worker, index, tap);
+        Ok(Capture { records, missed })
+    }
+}
+
+impl State {
+    fn worker(&self, index: usize) -> Worker {
+        let link = &self.workers.links()[index];
+        let owned = |slot: &&Slot| slot.device.worker.index() == index;
+        let slots = || self.slots.values().filter(owned);
+        let mut ports: Vec<String> =
+            self.slots.iter().filter(|(_, slot)| owned(slot)).map(|(key, _)| name(key).to_owned()).collect();
+        ports.sort();
+        Worker {
+            index,
+            cpu: self.workers.cpu(index),
+            state: if link.is_sleeping() { WorkerState::Sleeping } else { WorkerState::Polling },
+            turns: link.turns.get(),
+            busy_fraction: self.load.get(index).and_then(|load| load.2),
+            ports,
+            rx_frames: slots().map(|slot| slot.device.counters.rx_frames.get()).sum(),
+            handoff_drops: slots()
+                .map(|slot| slot.device.counters.dropped(crate::stats::DropReason::HandoffFull))
+                .sum(),
+            free_buffers: link.free_buffers(),
+            total_buffers: self.workers.buffers().into(),
+        }
+    }
+
+    fn port(&self, device: &model::Device<'_>) -> Option<Port> {
+        let slot = self.slots.get(&device.key)?;
+        let (kind, named) = describe(device.interface);
+        let interface = match &slot.details {
+            Some(details) => Interface::of(kind, details),
+            None => Interface { kind: kind.to_owned(), device: named, driver: None, notes: Vec::new() },
+        };
+        let port = match &device.key {
+            AttachmentKey::Port(name) => self.model.ports.iter().find(|port| port.name == *name),
+            AttachmentKey::Physical(_) => None,
+        };
+        let admin_state_up = port.is_none_or(|port| port.admin_state_up);
+        let is_up = slot.device.up && admin_state_up;
+        let (network, trunk) = match port.map(|port| &port.attachment) {
+            Some(Attachment::Access(network)) => (Some(network.clone()), None),
+            Some(Attachment::Trunk { physical_network, native, allowed }) => {
+                let allowed = allowed.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect());
+                (None, Some(Trunk { physical_network: physical_network.clone(), native: native.clone(), allowed }))
+            }
+            None => {
+                let of = |n: &&model::Network| matches!(&n.segment, model::Segment::Flat(on) if on == name(&device.key));
+                let native = self.model.networks.iter().find(of).map(|network| network.name.clone());
+                (None, Some(Trunk { physical_network: name(&device.key).to_owned(), native, allowed: None }))
+            }
+        };
+        Some(Port {
+            id: port.map_or_else(|| physical_id(name(&device.key)), |port| port.id),
+            name: name(&device.key).to_owned(),
+            role: if port.is_some() { Role::Port } else { Role::PhysicalNetwork },
+            network,
+            trunk,
+            interface,
+            mac_address: port.and_then(|port| port.mac_address),
+            mtu: if slot.device.up { slot.device.caps.mtu } else { device.mtu },
+            worker: is_up.then(|| slot.device.worker.index()),
+            status: if is_up { Status_::Active } else { Status_::Down },
+            status_reason: if is_up {
+                None
+            } else {
+                slot.reason.clone().or_else(|| Some("admin_state_up = false".to_owned()))
+            },
+            admin_state_up,
+            counters: slot.device.counters.snapshot(),
+        })
+    }
+
+    /// The slot and the worker of a port or physical network, by name.
+    fn find(&self, wanted: &str) -> Option<(PortIdx, WorkerIdx)> {
+        let keys = [AttachmentKey::Port(wanted.to_owned()), AttachmentKey::Physical(wanted.to_owned())];
+        keys.iter().find_map(|key| Some((PortIdx(self.places.ports.get(key)?), self.slots.get(key)?.device.worker)))
+    }
+
+    /// Runs the path on a copy of the state.
+    fn trace(&mut self, port: &str, frame: &[u8], now: Instant) -> Result<Trace, Problem> {
+        let (index, _) = self.find(port).ok_or_else(|| Problem::not_found("Port", port))?;
+        self.follow_fdb(now);
+        let tables = self.workers.tables().detached();
+        let failed = |error: std::io::Error| Problem::internal(format!("no memory to trace in: {error}"));
+        let mut shard = Shard::new(Pool::with_chunks(TRACE_BUFFERS.0, TRACE_BUFFERS.1).map_err(failed)?, 0);
+        shard.fdb = self.fdb.clone();
+        let frame = shard.pool.frame_from(frame).ok_or_else(|| Problem::invalid("The frame is too long."))?;
+        let (mut out, mut explain) = (Out::default(), Explain::default());
+        out.make_room(tables.ports.len());
+        let mut burst: Burst = [frame].into_iter().collect();
+        process(&mut burst, index, &tables, &mut shard, now, &mut out, &mut explain);
+        let mut outputs = Vec::new();
+        out.flush(|to, frames| {
+            let name = tables.port(to).map_or_else(String::new, |port| port.name.to_string());
+            outputs.extend(frames.drain(..).map(|frame| {
+                let bytes = frame.segments().collect::<Vec<_>>().concat();
+                let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+                TraceOutput { port: name.clone(), frame: hex }
+            }));
+        });
+        let counters = tables.port(index).map(|port| port.counters.snapshot()).unwrap_or_default();
+        let verdict = match (counters.forwarded, counters.flooded, counters.drops.keys().next()) {
+            (1.., _, _) => "forwarded".to_owned(),
+            (_, 1.., _) => "flooded".to_owned(),
+            (_, _, Some(reason)) => format!("dropped: {reason}"),
+            _ => "consumed".to_owned(),
+        };
+        let steps = explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
+        Ok(Trace { port: port.to_owned(), verdict, steps, outputs })
+    }
+}
+
+fn name(key: &AttachmentKey) -> &str {
+    match key {
+        AttachmentKey::Port(name) | AttachmentKey::Physical(name) => name,
+    }
+}
+
+/// Stable for the name, as the IDs of the model are.
+fn physical_id(name: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("nuswitch/physical_network/{name}").as_bytes())
+}

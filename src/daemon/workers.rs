@@ -1,0 +1,192 @@
+//! The worker threads as the control thread sees them: starts them, hands them devices, publishes tables and waits until
+//! they have moved on.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use crossbeam::channel::{self, Sender};
+use mio::Poll;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::frame::Region;
+use crate::model::Switch;
+use crate::ports::PortIo;
+use crate::sys::xdp::umem::Umem;
+use crate::tables::Tables;
+use crate::types::{PortIdx, WorkerIdx};
+use crate::worker::capture::CaptureTap;
+use crate::worker::mesh::{Link, Mesh};
+use crate::worker::{Command, Notice, Setup, Worker};
+
+/// Buffers for GSO frames of each worker: one a TAP port waits in, the rest travels.
+const LARGE_BUFFERS: u32 = 1024;
+
+struct Handle {
+    commands: Sender<Command>,
+    thread: JoinHandle<()>,
+    umem: Arc<Umem>,
+    cpu: Option<usize>,
+}
+
+/// All workers of a switch.
+pub(super) struct Workers {
+    handles: Vec<Handle>,
+    mesh: Arc<Mesh>,
+    tables: Arc<ArcSwap<Tables>>,
+    buffers: u32,
+}
+
+impl Workers {
+    /// Starts the workers that `switch` asks for.
+    pub(super) fn start(
+        switch: &Switch,
+        origin: Instant,
+        notices: &UnboundedSender<Notice>,
+    ) -> anyhow::Result<Workers> {
+        let cpus: Vec<Option<usize>> = match switch.workers.as_slice() {
+            [] => vec![None],
+            cpus => cpus.iter().copied().map(Some).collect(),
+        };
+        let polls = cpus.iter().map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>().context("cannot make an epoll")?;
+        let mesh = Arc::new(Mesh::new(&polls).context("cannot make a waker")?);
+        let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
+        let mut workers = Workers { handles: Vec::new(), mesh, tables, buffers: switch.buffers };
+        for (index, (cpu, poll)) in (0u16..).zip(cpus.into_iter().zip(polls)) {
+            let region = Region::new(switch.buffers, LARGE_BUFFERS)
+                .with_context(|| format!("cannot get memory for {} buffers", switch.buffers))?;
+            let (commands, receiver) = channel::unbounded();
+            let setup = Setup {
+                index: WorkerIdx(index),
+                region: region.clone(),
+                seed: seed(),
+                tables: workers.tables.clone(),
+                mesh: workers.mesh.clone(),
+                poll,
+                commands: receiver,
+                notices: notices.clone(),
+                idle: switch.idle,
+                origin,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || work(setup, cpu))
+                .context("cannot start a worker")?;
+            workers.handles.push(Handle { commands, thread, umem: Umem::new(region), cpu });
+        }
+        Ok(workers)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.handles.len()
+    }
+
+    pub(super) fn umem(&self, worker: WorkerIdx) -> &Arc<Umem> {
+        &self.handles[worker.index()].umem
+    }
+
+    pub(super) fn cpu(&self, worker: usize) -> Option<usize> {
+        self.handles[worker].cpu
+    }
+
+    pub(super) fn links(&self) -> &[Link] {
+        self.mesh.links()
+    }
+
+    pub(super) fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    pub(super) fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    pub(super) fn buffers(&self) -> u32 {
+        self.buffers
+    }
+
+    fn command(&self, worker: WorkerIdx, command: impl FnOnce(Sender<()>) -> Command) {
+        let (done, wait) = channel::bounded(1);
+        if self.handles[worker.index()].commands.send(command(done)).is_ok() {
+            self.mesh.link(worker).wake();
+            // A worker that has died drops its end of the channel, which ends the wait as well.
+            let _ = wait.recv();
+        }
+    }
+
+    pub(super) fn attach(&self, worker: WorkerIdx, port: PortIdx, io: Box<dyn PortIo>) {
+        self.command(worker, |done| Command::Attach(port, io, done));
+    }
+
+    pub(super) fn detach(&self, worker: WorkerIdx, port: PortIdx) {
+        self.command(worker, |done| Command::Detach(port, done));
+    }
+
+    pub(super) fn capture(&self, worker: WorkerIdx, port: PortIdx, tap: CaptureTap) {
+        self.command(worker, |done| Command::Capture(port, tap, done));
+    }
+
+    /// Publishes tables and waits until no worker uses older ones.
+    pub(super) fn publish(&self, tables: Tables) {
+        let epoch = tables.epoch;
+        self.tables.store(Arc::new(tables));
+        for (link, handle) in self.mesh.links().iter().zip(&self.handles) {
+            link.wake();
+            while link.epoch() < epoch && !handle.thread.is_finished() {
+                std::thread::sleep(Duration::from_micros(20));
+                link.wake();
+            }
+        }
+    }
+
+    /// Whether a worker has ended, which none does by itself.
+    pub(super) fn has_died(&self) -> bool {
+        self.handles.iter().any(|handle| handle.thread.is_finished())
+    }
+
+    /// Ends all workers; they close their devices.
+    pub(super) fn stop(&mut self) {
+        for (handle, link) in self.handles.iter().zip(self.mesh.links()) {
+            let _ = handle.commands.send(Command::Stop);
+            link.wake();
+        }
+        for handle in self.handles.drain(..) {
+            if handle.thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn work(setup: Setup, cpu: Option<usize>) {
+    let index = setup.index.0;
+    if let Some(cpu) = cpu
+        && let Err(error) = pin(cpu)
+    {
+        tracing::warn!(worker = index, cpu, %error, "cannot pin the worker to its CPU");
+    }
+    if let Err(error) = Worker::new(setup).run() {
+        tracing::error!(worker = index, %error, "the worker ends");
+    }
+}
+
+fn pin(cpu: usize) -> nix::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    set.set(cpu)?;
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+}
+
+/// A secret of this process, from the standard library's source of randomness for hash maps.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}
