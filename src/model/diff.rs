@@ -342,7 +342,7 @@ interface = { kind = "guest", name = "g" }
 
             let back = super::diff(&new, &old);
             prop_assert_eq!(back.added.len(), diff.removed.len());
-            prop_assert_eq!(back.networks_added, diff.networks_removed);
+            prop_assert_eq!(&back.networks_added, &diff.networks_removed);
             prop_assert_eq!(back.reopened.len(), diff.reopened.len());
             prop_assert_eq!(diff.to_string().is_empty(), diff.is_empty());
         }

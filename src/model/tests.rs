@@ -305,7 +305,7 @@ fn mistakes_of_ports() {
         ),
         (
             "mac_address='02:00:00:00:00:01',static_macs=['02:00:00:00:00:01']",
-            &["46 static_macs: 02:00:00:00:00:01 is listed twice"],
+            &["45 static_macs: 02:00:00:00:00:01 is listed twice"],
         ),
         ("mac_limit=-1", &["10 mac_limit: -1 is outside of 0 to 1048576"]),
         ("admin_state_up='yes'", &["15 admin_state_up: expected true or false, found string \"yes\""]),
@@ -429,13 +429,13 @@ fn mistakes_between_ports() {
     let same = "network = 'home'\ninterface = { kind = 'tap', name = 't', netns = '/run/netns/lab' }";
     assert_eq!(
         two(inside.into(), same.into()),
-        ["13:36 port[b].interface.name: device `t` in namespace `lab` is already used, by line 10"]
+        ["14:36 port[b].interface.name: device `t` in namespace `lab` is already used, by line 10"]
     );
     assert_eq!(two(inside.into(), on("home", "t", "")), [""; 0]);
     let file = "network = 'home'\ninterface = { kind = 'pcap', write = 'f' }";
     assert_eq!(
         two(file.into(), file.replace("write", "read")),
-        ["13:13 port[b].interface.read: `f` is already used by the port of line 7"]
+        ["14:13 port[b].interface.read: `f` is already used by the port of line 7"]
     );
 }
 
