@@ -571,6 +571,16 @@ interface = { kind = "xdp", name = "veth7" }
     assert_eq!(of(AttachmentKey::Port("nobody".into())), [""; 0]);
 }
 
+/// Identifiers and MACs outlive upgrades: guests remember them. The values were computed by another implementation of
+/// UUID version 5.
+#[test]
+fn what_follows_from_names_never_changes() {
+    assert_eq!(id("port", "web1").to_string(), "855d1dc2-013c-51d6-b21c-6e5336bd8718");
+    let text = "[[network]]\nname='n'\n[[port]]\nname='web1'\nnetwork='n'\ninterface={kind='guest',name='g'}";
+    let mac = load(text, "f.toml").unwrap().ports[0].mac_address.unwrap();
+    assert_eq!(mac.to_string(), "fa:16:3e:41:b8:66");
+}
+
 #[test]
 fn everything_wrong_at_once() {
     let text = include_str!("testdata/everything_wrong.toml");
