@@ -34,7 +34,8 @@ impl Diagnostic {
         let line = source.split('\n').nth(self.line.saturating_sub(1)).unwrap_or("");
         let line = line.strip_suffix('\r').unwrap_or(line);
         // A terminal must not obey what stands in the file.
-        let shown: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        let shown: String =
+            line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
         let before = line.chars().chain(std::iter::repeat(' ')).take(self.column.saturating_sub(1));
         let indent: String = before.map(|c| if c == '\t' { c } else { ' ' }).collect();
         let mut text = format!("error: {}{}\n", self.subject(), self.message);
@@ -147,7 +148,9 @@ fn printable(text: &str) -> String {
 pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let limit = (word.chars().count() / 3).max(1);
     let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
-    near.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+    near.filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 /// Insertions, deletions, substitutions and swaps of neighbours between two words (optimal string alignment). Words

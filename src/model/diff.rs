@@ -84,7 +84,11 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
     let table_part = TablePart {
         port: port.map(|port| Port { origin: nowhere(), ..port.clone() }),
         // The ranges have done their work: IDs stand in the networks.
-        physical: physical.map(|p| PhysicalNetwork { origin: nowhere(), vlan_ranges: Vec::new(), ..p.clone() }),
+        physical: physical.map(|p| PhysicalNetwork {
+            origin: nowhere(),
+            vlan_ranges: Vec::new(),
+            ..p.clone()
+        }),
         networks: model.networks_of(&device.key).map(placeless).collect(),
     };
     (device_part, table_part)
@@ -95,12 +99,14 @@ fn placeless(network: &Network) -> Network {
 }
 
 fn attachments(old: &Model, new: &Model, diff: &mut Diff) {
-    let mut before: HashMap<AttachmentKey, Device<'_>> = old.attachments().map(|d| (d.key.clone(), d)).collect();
+    let mut before: HashMap<AttachmentKey, Device<'_>> =
+        old.attachments().map(|d| (d.key.clone(), d)).collect();
     for device in new.attachments() {
         let list = match before.remove(&device.key) {
             None => &mut diff.added,
             Some(was) => {
-                let ((old_device, old_table), (new_device, new_table)) = (parts(old, &was), parts(new, &device));
+                let ((old_device, old_table), (new_device, new_table)) =
+                    (parts(old, &was), parts(new, &device));
                 if old_device != new_device {
                     &mut diff.reopened
                 } else if old_table != new_table {
@@ -112,7 +118,8 @@ fn attachments(old: &Model, new: &Model, diff: &mut Diff) {
         };
         list.push(device.key);
     }
-    diff.removed = old.attachments().map(|device| device.key).filter(|key| before.contains_key(key)).collect();
+    diff.removed =
+        old.attachments().map(|device| device.key).filter(|key| before.contains_key(key)).collect();
 }
 
 fn networks(old: &Model, new: &Model, diff: &mut Diff) {
@@ -120,7 +127,9 @@ fn networks(old: &Model, new: &Model, diff: &mut Diff) {
     for network in &new.networks {
         match before.remove(network.name.as_str()) {
             None => diff.networks_added.push(network.name.clone()),
-            Some(was) if placeless(was) != placeless(network) => diff.networks_changed.push(network.name.clone()),
+            Some(was) if placeless(was) != placeless(network) => {
+                diff.networks_changed.push(network.name.clone())
+            }
             Some(_) => {}
         }
     }
@@ -151,7 +160,12 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     let (from, to) = (format!("{:04o}", old.control_mode), format!("{control_mode:04o}"));
     restart("control_mode", old.control_mode != *control_mode, from, to);
     let group = |group: &Option<String>| group.clone().unwrap_or_else(|| "none".to_owned());
-    restart("control_group", old.control_group != *control_group, group(&old.control_group), group(control_group));
+    restart(
+        "control_group",
+        old.control_group != *control_group,
+        group(&old.control_group),
+        group(control_group),
+    );
     restart("buffers", old.buffers != *buffers, old.buffers.to_string(), buffers.to_string());
 }
 
@@ -175,5 +189,169 @@ impl fmt::Display for Diff {
         lines.extend(self.settings.iter().map(|setting| format!("~ {setting}")));
         lines.extend(self.restart.iter().map(|setting| format!("! {setting}")));
         f.write_str(&lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::load;
+
+    const BASE: &str = r#"
+[switch]
+workers = [0]
+[[physical_network]]
+name = "p"
+interface = "eth1"
+[[network]]
+name = "a"
+network_type = "vlan"
+physical_network = "p"
+segmentation_id = 10
+[[network]]
+name = "b"
+[[port]]
+name = "t"
+network = "a"
+interface = { kind = "tap", name = "t" }
+[[port]]
+name = "g"
+network = "b"
+interface = { kind = "guest", name = "g" }
+"#;
+
+    /// The differences from [`BASE`] to itself with `from` replaced by `to`.
+    fn lines(from: &str, to: &str) -> String {
+        assert!(BASE.contains(from), "{from}");
+        let model = |text: &str| load(text, "f.toml").unwrap();
+        diff(&model(BASE), &model(&BASE.replacen(from, to, 1))).to_string()
+    }
+
+    #[test]
+    fn each_difference_has_its_line() {
+        let t = "~ port \"t\"";
+        let p = "~ physical network \"p\"";
+        let anew = ", its device is opened anew";
+        // A new line moves all objects of the file, which is no difference.
+        assert_eq!(lines("[switch]", "# moved\n\n[switch]"), "");
+        assert_eq!(lines("workers = [0]", ""), "! workers: [0] stays until a restart, which makes it []");
+        assert_eq!(
+            lines(
+                "[switch]",
+                "[switch]\ncontrol_mode = \"0660\"\nmac_aging_time = 60\nbuffers = 1024\nidle = \"poll\""
+            ),
+            "~ idle: Adaptive becomes Poll\n~ mac_aging_time: 300 becomes 60\n\
+             ! control_mode: 0600 stays until a restart, which makes it 0660\n\
+             ! buffers: 16384 stays until a restart, which makes it 1024"
+        );
+        assert_eq!(
+            lines("[switch]", "[switch]\ncontrol = \"/x\"\ncontrol_group = \"adm\""),
+            "! control: /run/nuswitch/control.sock stays until a restart, which makes it /x\n\
+             ! control_group: none stays until a restart, which makes it adm"
+        );
+        assert_eq!(lines("interface = \"eth1\"", "interface = \"eth2\""), format!("{p}{anew}"));
+        assert_eq!(lines("interface = \"eth1\"", ""), "- physical network \"p\"");
+        assert_eq!(
+            lines("segmentation_id = 10", "segmentation_id = 11"),
+            format!("~ network \"a\"\n{p}\n{t}")
+        );
+        assert_eq!(
+            lines("segmentation_id = 10", "segmentation_id = 10\nmtu = 9000"),
+            format!("~ network \"a\"\n{t}{anew}\n{p}")
+        );
+        assert_eq!(
+            lines("name = \"b\"", "name = \"b\"\nmtu = 9000"),
+            format!("~ network \"b\"\n~ port \"g\"{anew}")
+        );
+        assert_eq!(lines("name = \"t\"\nnetwork = \"a\"", "name = \"t\"\nnetwork = \"b\""), t);
+        assert_eq!(
+            lines("network = \"a\"", "network = \"a\"\nmac_address = \"02:00:00:00:00:01\""),
+            format!("{t}{anew}")
+        );
+        // A guest's MAC is its hypervisor's to set: only tables know it.
+        assert_eq!(
+            lines("network = \"b\"", "network = \"b\"\nmac_address = \"02:00:00:00:00:01\""),
+            "~ port \"g\""
+        );
+        assert_eq!(lines("network = \"b\"", "network = \"b\"\nadmin_state_up = false"), "~ port \"g\"");
+        assert_eq!(lines("[[port]]\nname = \"t\"", "[[port]]\nname = \"u\""), "- port \"t\"\n+ port \"u\"");
+        assert_eq!(
+            lines("[[network]]\nname = \"b\"", "[[network]]\nname = \"c\"\n[[network]]\nname = \"b\""),
+            "+ network \"c\""
+        );
+    }
+
+    /// Files of the same few names, so that two of them share objects.
+    fn model() -> impl Strategy<Value = Model> {
+        let network = (0..3_u32, 0..2_usize);
+        let port = (0..4_usize, 0..4_usize, 0..2_usize, any::<bool>());
+        let networks = prop::collection::btree_map(0..4_usize, network, 1..4);
+        let ports = prop::collection::btree_map(0..5_usize, port, 0..5);
+        (networks, ports, any::<bool>(), 0..3_u32).prop_map(|(networks, ports, device, aging)| {
+            let mut text =
+                format!("switch.mac_aging_time = {}\n[[physical_network]]\nname = 'p'\n", 60 + aging);
+            text += if device { "interface = 'eth1'\n" } else { "" };
+            text += "vlan_ranges = ['10:20']\n";
+            for (name, (mtu, kind)) in &networks {
+                text += &format!("[[network]]\nname = 'n{name}'\nmtu = {}\n", 1500 + mtu);
+                text += ["", "network_type = 'vlan'\nphysical_network = 'p'\n"][*kind];
+            }
+            for (name, (network, device, kind, up)) in &ports {
+                let network = networks.keys().nth(network % networks.len()).unwrap();
+                let kind = ["tap", "guest"][*kind];
+                text += &format!("[[port]]\nname = 'q{name}'\nadmin_state_up = {up}\n");
+                text += &format!("interface = {{ kind = '{kind}', name = 'd{name}{device}' }}\n");
+                text += &[format!("network = 'n{network}'\n"), "trunk.physical_network = 'p'\n".into()]
+                    [*device % 2];
+            }
+            load(&text, "f.toml").unwrap_or_else(|found| panic!("{} in\n{text}", found[0]))
+        })
+    }
+
+    /// What runs after a model was applied.
+    fn running(model: &Model) -> BTreeMap<AttachmentKey, String> {
+        let describe = |device: Device<'_>| {
+            let (part, table) = parts(model, &device);
+            let text = format!("{:?} {:?} {:?} {:?}", part.interface, part.mac, part.mtu, table.port);
+            (device.key, format!("{text} {:?} {:?}", table.physical, table.networks))
+        };
+        model.attachments().map(describe).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn applied_to_the_old_it_gives_the_new(old in model(), new in model()) {
+            let diff = diff(&old, &new);
+            let (mut state, wanted) = (running(&old), running(&new));
+            for key in &diff.removed {
+                prop_assert!(state.remove(key).is_some());
+            }
+            for key in &diff.added {
+                prop_assert!(state.insert(key.clone(), wanted[key].clone()).is_none());
+            }
+            for key in diff.reopened.iter().chain(&diff.changed) {
+                let was = state.insert(key.clone(), wanted[key].clone());
+                prop_assert!(was.is_some_and(|was| was != wanted[key]), "{key} has not changed");
+            }
+            prop_assert_eq!(&state, &wanted);
+            prop_assert!(diff.unchanged.iter().all(|key| state.contains_key(key)));
+
+            let back = super::diff(&new, &old);
+            prop_assert_eq!(back.added.len(), diff.removed.len());
+            prop_assert_eq!(&back.networks_added, &diff.networks_removed);
+            prop_assert_eq!(back.reopened.len(), diff.reopened.len());
+            prop_assert_eq!(diff.to_string().is_empty(), diff.is_empty());
+        }
+
+        #[test]
+        fn a_model_does_not_differ_from_itself(model in model()) {
+            let diff = diff(&model, &model);
+            prop_assert!(diff.is_empty());
+            prop_assert_eq!(diff.unchanged.len(), model.attachments().count());
+        }
     }
 }

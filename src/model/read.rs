@@ -15,7 +15,7 @@ use toml::Spanned;
 
 use super::diagnostic::{Report, Reported};
 use super::later;
-use super::reader::{Field, Reader};
+use super::reader::{Field, List, Reader};
 use super::schema::*;
 use crate::types::{Mac, ParseError, VlanId};
 
@@ -50,7 +50,7 @@ pub(super) struct Place {
 pub(super) struct DraftPhysical {
     pub(super) at: Place,
     pub(super) object: PhysicalNetwork,
-    pub(super) ranges: Result<Vec<Spanned<(VlanId, VlanId)>>, Reported>,
+    pub(super) ranges: List<(VlanId, VlanId)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,7 +102,10 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
     let ports = root.objects("port");
     let draft = Draft {
         switch,
-        physical_networks: physical_networks.into_iter().map(|table| physical_network(table, report)).collect(),
+        physical_networks: physical_networks
+            .into_iter()
+            .map(|table| physical_network(table, report))
+            .collect(),
         networks: networks.into_iter().map(|table| network(table, report)).collect(),
         ports: ports.into_iter().map(|table| port(table, report)).collect(),
     };
@@ -115,10 +118,10 @@ fn switch(mut table: Reader<'_, '_>) -> Switch {
     let idle = [("adaptive", Idle::Adaptive), ("poll", Idle::Poll), ("sleep", Idle::Sleep)];
     let switch = Switch {
         workers: workers(&mut table),
-        idle: table.choice("idle", &idle, &[]).ok().flatten().map_or(default.idle, Spanned::into_inner),
+        idle: given(table.choice("idle", &idle, &[])).unwrap_or(default.idle),
         control: control(&mut table).unwrap_or(default.control),
         control_mode: table.or("control_mode", Mode(default.control_mode)).0,
-        control_group: word(&mut table, "control_group").ok().flatten().map(Spanned::into_inner),
+        control_group: given(word(&mut table, "control_group")),
         // IEEE 802.1Q-2018, table 8-6.
         mac_aging_time: number(&mut table, "mac_aging_time", 10..=1_000_000, " s", default.mac_aging_time),
         buffers: buffers(&mut table).unwrap_or(default.buffers),
@@ -129,9 +132,10 @@ fn switch(mut table: Reader<'_, '_>) -> Switch {
 
 fn workers(table: &mut Reader<'_, '_>) -> Vec<usize> {
     let mut workers = Vec::new();
-    for cpu in table.list::<i64>("workers").ok().flatten().unwrap_or_default() {
+    for cpu in table.list::<i64>("workers").items {
         let (span, cpu) = (cpu.span(), cpu.into_inner());
-        let number = u32::try_from(cpu).ok().filter(|cpu| *cpu < CPUS).and_then(|cpu| usize::try_from(cpu).ok());
+        let number =
+            u32::try_from(cpu).ok().filter(|cpu| *cpu < CPUS).and_then(|cpu| usize::try_from(cpu).ok());
         match number {
             None => {
                 table.wrong(span, "workers", format!("{cpu} is outside of 0 to {}", CPUS - 1), None);
@@ -149,7 +153,8 @@ fn workers(table: &mut Reader<'_, '_>) -> Vec<usize> {
 fn control(table: &mut Reader<'_, '_>) -> Option<PathBuf> {
     let path = word(table, "control").ok()??;
     if path.get_ref().len() > SOCKET_PATH {
-        let message = format!("{} bytes are too long for a socket's path: at most {SOCKET_PATH}", path.get_ref().len());
+        let message =
+            format!("{} bytes are too long for a socket's path: at most {SOCKET_PATH}", path.get_ref().len());
         table.wrong(path.span(), "control", message, None);
         return None;
     }
@@ -172,16 +177,17 @@ fn physical_network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPhys
     let device = device_name(&mut table, "interface");
     let driver = table.choice("driver", &[("xdp", "xdp"), ("packet", "packet")], &[]);
     let mode = xdp_mode(&mut table);
-    let shared = table.field::<bool>("shared").ok().flatten().map(Spanned::into_inner);
+    let shared = given(table.field::<bool>("shared"));
     let busy_poll = table.or("busy_poll", false);
-    let ranges = table.list::<IdRange>("vlan_ranges").map(|ranges| {
-        ranges.unwrap_or_default().into_iter().map(|r| Spanned::new(r.span(), r.get_ref().0)).collect::<Vec<_>>()
-    });
+    let ranges = table.list::<IdRange>("vlan_ranges");
+    let ids = ranges.items.into_iter().map(|range| Spanned::new(range.span(), range.get_ref().0));
+    let ranges = List { items: ids.collect(), whole: ranges.whole };
 
     let driver = driver.map(|driver| driver.map_or("", Spanned::into_inner));
     match driver {
         Ok("packet") => {
-            let owners: &[(&str, &[&str])] = &[("mode", &["xdp"]), ("busy_poll", &["xdp"]), ("shared", &["xdp"])];
+            let owners: &[(&str, &[&str])] =
+                &[("mode", &["xdp"]), ("busy_poll", &["xdp"]), ("shared", &["xdp"])];
             table.refuse_foreign("driver", "packet", owners);
         }
         Ok("") => table.refuse_foreign("driver", "", &[("mode", &["xdp"]), ("busy_poll", &["xdp"])]),
@@ -254,16 +260,13 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
     let interface = match table.table("interface", "interface = { kind = \"tap\", name = \"…\" }") {
         Ok(Some(inner)) => interface(inner, &mut device),
         Ok(None) => {
-            // A link of the language to come has no network, but it has an interface like every port.
             Err(table.missing("interface", Some("interface = { kind = \"tap\", name = \"…\" }".to_owned())))
         }
         Err(Reported) => Err(Reported),
     };
     let mac_address = station(&mut table);
-    let static_macs = table.list::<Mac>("static_macs").ok().flatten().unwrap_or_default();
-    for mac in &static_macs {
-        station_only(&table, "static_macs", mac);
-    }
+    let mut static_macs = table.list::<Mac>("static_macs").items;
+    static_macs.retain(|mac| station_only(&table, "static_macs", mac));
     port_security(&mut table);
     let port = DraftPort {
         at: Place { path: table.path().to_owned(), name: name_span, device },
@@ -301,9 +304,8 @@ fn attachment(table: &mut Reader<'_, '_>) -> Result<DraftAttachment, Reported> {
         }
         (Ok(Some(network)), None) => Ok(DraftAttachment::Access(network)),
         (Ok(None), Some(trunk)) => trunk,
-        (Ok(None), None) => {
-            Err(table.missing("network", Some("give `network`, or `trunk` for several networks with tags".into())))
-        }
+        (Ok(None), None) => Err(table
+            .missing("network", Some("give `network`, or `trunk` for several networks with tags".into()))),
         (Err(Reported), _) => Err(Reported),
     }
 }
@@ -312,9 +314,8 @@ fn trunk(mut table: Reader<'_, '_>) -> Result<DraftAttachment, Reported> {
     let physical_network = table.required::<String>("physical_network");
     let native = table.field::<String>("native");
     let allowed = table.list::<Vlans>("allowed");
-    if let (Ok(Some(list)), Some(span)) = (&allowed, table.given("allowed"))
-        && list.is_empty()
-    {
+    let given = table.given("allowed");
+    if let (true, Ok(()), Some(span)) = (allowed.items.is_empty(), allowed.whole, given.clone()) {
         let hint = Some("leave it out to let all networks of the physical network pass".to_owned());
         table.wrong(span, "allowed", "an empty list lets nothing pass", hint);
     }
@@ -326,7 +327,9 @@ fn trunk(mut table: Reader<'_, '_>) -> Result<DraftAttachment, Reported> {
     Ok(DraftAttachment::Trunk {
         physical_network: physical_network?,
         native: native?,
-        allowed: allowed?.map(|ranges| ranges.into_iter().flat_map(vlans).collect()),
+        allowed: allowed
+            .whole
+            .map(|()| given.map(|_| allowed.items.into_iter().flat_map(vlans).collect()))?,
     })
 }
 
@@ -354,9 +357,9 @@ fn interface(mut table: Reader<'_, '_>, device: &mut Range<usize>) -> Result<Int
     }
     let netns = table.field::<Netns>("netns");
     let address = addresses(&mut table);
-    let owner = table.field::<Owner>("owner");
+    let owner = given(table.field::<Owner>("owner")).map(|owner| owner.0);
     let mode = xdp_mode(&mut table);
-    let shared = table.field::<bool>("shared");
+    let shared = given(table.field::<bool>("shared"));
     let busy_poll = table.or("busy_poll", false);
     let read = word(&mut table, "read");
     let write = word(&mut table, "write");
@@ -381,11 +384,11 @@ fn interface(mut table: Reader<'_, '_>, device: &mut Range<usize>) -> Result<Int
     };
     table.finish(later::INTERFACE);
     Ok(match kind? {
-        "tap" => Interface::Tap { name: name?, netns: inner(netns)?.map(|netns| netns.0), address: address? },
-        "guest" => Interface::Guest { name: name?, owner: inner(owner)?.map(|owner| owner.0) },
-        "xdp" => Interface::Xdp { name: name?, mode, shared: inner(shared)?, busy_poll },
+        "tap" => Interface::Tap { name: name?, netns: netns?.map(|netns| netns.into_inner().0), address },
+        "guest" => Interface::Guest { name: name?, owner },
+        "xdp" => Interface::Xdp { name: name?, mode, shared, busy_poll },
         "packet" => Interface::Packet { name: name? },
-        _ => Interface::Pcap { read: inner(read)?.map(PathBuf::from), write: inner(write)?.map(PathBuf::from) },
+        _ => Interface::Pcap { read: given(read).map(PathBuf::from), write: given(write).map(PathBuf::from) },
     })
 }
 
@@ -401,20 +404,21 @@ fn pcap_files(table: &Reader<'_, '_>, read: &Field<String>, write: &Field<String
     }
 }
 
-fn addresses(table: &mut Reader<'_, '_>) -> Result<Vec<(IpAddr, u8)>, Reported> {
+fn addresses(table: &mut Reader<'_, '_>) -> Vec<(IpAddr, u8)> {
     let mut addresses = Vec::new();
-    for address in table.one_or_list::<Cidr>("address")?.unwrap_or_default() {
+    for address in table.one_or_list::<Cidr>("address").items {
         let (span, Cidr(ip, prefix)) = (address.span(), address.into_inner());
         if addresses.iter().any(|(other, _)| *other == ip) {
             table.wrong(span, "address", format!("{ip} is listed twice"), None);
         }
         addresses.push((ip, prefix));
     }
-    Ok(addresses)
+    addresses
 }
 
-fn inner<T>(field: Field<T>) -> Result<Option<T>, Reported> {
-    Ok(field?.map(Spanned::into_inner))
+/// The value of a field that is there and right.
+fn given<T>(field: Field<T>) -> Option<T> {
+    field.ok().flatten().map(Spanned::into_inner)
 }
 
 fn number(
@@ -424,7 +428,7 @@ fn number(
     unit: &str,
     default: u32,
 ) -> u32 {
-    table.number(key, bounds, unit).ok().flatten().map_or(default, Spanned::into_inner)
+    given(table.number(key, bounds, unit)).unwrap_or(default)
 }
 
 fn origin(table: &Reader<'_, '_>, report: &Report<'_>) -> Origin {
@@ -462,7 +466,7 @@ fn name(table: &mut Reader<'_, '_>) -> (String, Range<usize>) {
 
 fn xdp_mode(table: &mut Reader<'_, '_>) -> XdpMode {
     let modes = [("native", XdpMode::Native), ("generic", XdpMode::Generic)];
-    table.choice("mode", &modes, &[]).ok().flatten().map_or(XdpMode::Best, Spanned::into_inner)
+    given(table.choice("mode", &modes, &[])).unwrap_or(XdpMode::Best)
 }
 
 /// A name that the kernel takes for a device: `dev_valid_name` in `net/core/dev.c`. `%` is refused too, because
@@ -564,7 +568,11 @@ impl FromStr for Vlans {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Vlans, ParseError> {
-        let bad = || ParseError(format!("`{text}` is not a VLAN ID (1 to 4094) like \"120\" or a range like \"130-139\""));
+        let bad = || {
+            ParseError(format!(
+                "`{text}` is not a VLAN ID (1 to 4094) like \"120\" or a range like \"130-139\""
+            ))
+        };
         vlan_id(text).map(|id| (id, id)).or_else(|| id_pair(text, '-')).map(Vlans).ok_or_else(bad)
     }
 }
@@ -579,7 +587,8 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Cidr, ParseError> {
         let error = |what: &str| ParseError(format!("`{text}` {what}"));
         let (ip, prefix) = text.split_once('/').ok_or_else(|| error("has no prefix length like /24"))?;
-        let ip: IpAddr = ip.parse().map_err(|_| error("is not an address like 192.0.2.5/24 or 2001:db8::5/64"))?;
+        let ip: IpAddr =
+            ip.parse().map_err(|_| error("is not an address like 192.0.2.5/24 or 2001:db8::5/64"))?;
         let most = if ip.is_ipv4() { 32 } else { 128 };
         let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
         let prefix = prefix.parse::<u8>().ok().filter(|prefix| digits && (1..=most).contains(prefix));
@@ -588,7 +597,9 @@ impl FromStr for Cidr {
             return Err(error("is not an address that a device can have"));
         }
         match ip {
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err(error("is an IPv4 address: write it as one")),
+            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+                Err(error("is an IPv4 address: write it as one"))
+            }
             // With 31 bits both addresses are hosts (RFC 3021).
             IpAddr::V4(v4) if prefix < 31 => match v4.to_bits() << prefix >> prefix {
                 0 => Err(error("is the address of the subnet, not of a host")),
@@ -638,8 +649,13 @@ impl<'de> Deserialize<'de> for Owner {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<Owner, E> {
-                let bad = name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
-                if bad { Err(E::custom(format!("`{name}` is not a user's name"))) } else { Ok(Owner(name.to_owned())) }
+                let bad =
+                    name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
+                if bad {
+                    Err(E::custom(format!("`{name}` is not a user's name")))
+                } else {
+                    Ok(Owner(name.to_owned()))
+                }
             }
 
             fn visit_i64<E: de::Error>(self, id: i64) -> Result<Owner, E> {

@@ -12,6 +12,12 @@ use super::diagnostic::{Report, Reported, nearest};
 /// A value that may be left out.
 pub(super) type Field<T> = Result<Option<Spanned<T>>, Reported>;
 
+/// The elements of a list that could be read, and whether that is all of them.
+pub(super) struct List<T> {
+    pub(super) items: Vec<Spanned<T>>,
+    pub(super) whole: Result<(), Reported>,
+}
+
 /// Keys of the whole language that this version has not built, each with what to do instead.
 pub(super) type Later = [(&'static str, &'static str)];
 
@@ -67,7 +73,11 @@ impl<'i, 'r> Reader<'i, 'r> {
         entry.map(|(_, value)| value)
     }
 
-    fn value<T: DeserializeOwned>(&self, key: &str, value: Spanned<DeValue<'i>>) -> Result<Spanned<T>, Reported> {
+    fn value<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        value: Spanned<DeValue<'i>>,
+    ) -> Result<Spanned<T>, Reported> {
         let span = value.span();
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(value) => Ok(Spanned::new(span, value)),
@@ -81,7 +91,10 @@ impl<'i, 'r> Reader<'i, 'r> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn required<T: DeserializeOwned>(&mut self, key: &'static str) -> Result<Spanned<T>, Reported> {
+    pub(super) fn required<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+    ) -> Result<Spanned<T>, Reported> {
         self.field(key)?.ok_or_else(|| self.missing(key, None))
     }
 
@@ -95,7 +108,12 @@ impl<'i, 'r> Reader<'i, 'r> {
     }
 
     /// A number within bounds.
-    pub(super) fn number(&mut self, key: &'static str, bounds: RangeInclusive<u32>, unit: &str) -> Field<u32> {
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        bounds: RangeInclusive<u32>,
+        unit: &str,
+    ) -> Field<u32> {
         let Some(value) = self.field::<i64>(key)? else { return Ok(None) };
         let number = u32::try_from(*value.get_ref()).ok().filter(|number| bounds.contains(number));
         number.map(|number| Some(Spanned::new(value.span(), number))).ok_or_else(|| {
@@ -106,7 +124,12 @@ impl<'i, 'r> Reader<'i, 'r> {
     }
 
     /// One of several words. `later` are words that this version has not built.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], later: &Later) -> Field<T> {
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        later: &Later,
+    ) -> Field<T> {
         let Some(value) = self.field::<String>(key)? else { return Ok(None) };
         let word = value.get_ref().as_str();
         if let Some((_, meaning)) = words.iter().find(|(candidate, _)| *candidate == word) {
@@ -126,40 +149,47 @@ impl<'i, 'r> Reader<'i, 'r> {
         Err(self.wrong(value.span(), key, format!("`{word}` is not known here"), Some(hint)))
     }
 
-    /// The elements of a list, each judged on its own.
-    pub(super) fn list<T: DeserializeOwned>(
-        &mut self,
-        key: &'static str,
-    ) -> Result<Option<Vec<Spanned<T>>>, Reported> {
-        let Some(value) = self.take(key) else { return Ok(None) };
+    /// The elements of a list, each judged on its own; none when it is left out.
+    pub(super) fn list<T: DeserializeOwned>(&mut self, key: &'static str) -> List<T> {
+        let Some(value) = self.take(key) else { return List { items: Vec::new(), whole: Ok(()) } };
         let span = value.span();
         match value.into_inner() {
-            DeValue::Array(array) => self.elements(key, array).map(Some),
+            DeValue::Array(array) => self.elements(key, array),
             other => {
-                Err(self.wrong(span, key, format!("expected a list, found {}", article(other.type_str())), None))
+                let message = format!("expected a list, found {}", article(other.type_str()));
+                List { items: Vec::new(), whole: Err(self.wrong(span, key, message, None)) }
             }
         }
     }
 
-    /// As [`Reader::list`]; a text alone is a list of one.
-    pub(super) fn one_or_list<T: DeserializeOwned>(
-        &mut self,
-        key: &'static str,
-    ) -> Result<Option<Vec<Spanned<T>>>, Reported> {
-        if self.rest.get(key).is_some_and(|value| value.get_ref().is_str()) {
-            return Ok(self.field(key)?.map(|one| vec![one]));
+    /// As [`Reader::list`]; a string alone is a list of one.
+    pub(super) fn one_or_list<T: DeserializeOwned>(&mut self, key: &'static str) -> List<T> {
+        if !self.rest.get(key).is_some_and(|value| value.get_ref().is_str()) {
+            return self.list(key);
         }
-        self.list(key)
+        match self.field(key) {
+            Ok(one) => List { items: one.into_iter().collect(), whole: Ok(()) },
+            Err(reported) => List { items: Vec::new(), whole: Err(reported) },
+        }
     }
 
-    fn elements<T: DeserializeOwned>(&self, key: &str, array: DeArray<'i>) -> Result<Vec<Spanned<T>>, Reported> {
-        // Collected before it is judged: each element is to be looked at.
-        let all: Vec<_> = array.into_iter().map(|element| self.value(key, element)).collect();
-        all.into_iter().collect()
+    fn elements<T: DeserializeOwned>(&self, key: &str, array: DeArray<'i>) -> List<T> {
+        let mut list = List { items: Vec::new(), whole: Ok(()) };
+        for element in array {
+            match self.value(key, element) {
+                Ok(value) => list.items.push(value),
+                Err(reported) => list.whole = Err(reported),
+            }
+        }
+        list
     }
 
     /// A table inside of this one.
-    pub(super) fn table(&mut self, key: &'static str, example: &str) -> Result<Option<Reader<'i, 'r>>, Reported> {
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> Result<Option<Reader<'i, 'r>>, Reported> {
         let Some(value) = self.take(key) else { return Ok(None) };
         let span = value.span();
         match value.into_inner() {
@@ -189,7 +219,8 @@ impl<'i, 'r> Reader<'i, 'r> {
                 self.wrong(span, key, "expected a table", hint.clone());
                 continue;
             };
-            let name = table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty());
+            let name =
+                table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty());
             let path = name.map_or_else(|| format!("{key}[#{}]", index + 1), |name| format!("{key}[{name}]"));
             objects.push(Reader::new(Spanned::new(span, table), path, self.report));
         }
@@ -200,8 +231,9 @@ impl<'i, 'r> Reader<'i, 'r> {
     pub(super) fn refuse_foreign(&self, selector: &str, chosen: &str, owners: &[(&str, &[&str])]) {
         for (key, choices) in owners {
             let Some(span) = self.given(key).filter(|_| !choices.contains(&chosen)) else { continue };
-            let all: Vec<String> = choices.iter().map(|choice| format!("{selector} = \"{choice}\"")).collect();
-            self.wrong(span, key, format!("`{key}` belongs to {}", all.join(" or ")), None);
+            let all: Vec<String> = choices.iter().map(|choice| format!("\"{choice}\"")).collect();
+            let message = format!("`{key}` belongs to {selector} = {}", all.join(" or "));
+            self.wrong(span, key, message, None);
         }
     }
 
@@ -240,7 +272,7 @@ fn article(found: &str) -> String {
         "sequence" | "array" => "a list".to_owned(),
         "map" | "table" => "a table".to_owned(),
         "integer" => "a whole number".to_owned(),
-        "string" => "a text".to_owned(),
-        other => other.to_owned(),
+        "string" => "a string".to_owned(),
+        other => other.trim_end_matches(" as i128").to_owned(),
     }
 }

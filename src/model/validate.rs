@@ -29,9 +29,12 @@ type Names<'d> = HashMap<&'d str, usize>;
 /// Checks the whole. The model is of use only if the report stays empty.
 pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     let Draft { switch, mut physical_networks, mut networks, ports } = draft;
-    let physical_names =
-        unique(report, physical_networks.iter().map(|p| (p.object.name.as_str(), &p.at, p.object.origin.line)));
-    let network_names = unique(report, networks.iter().map(|n| (n.object.name.as_str(), &n.at, n.object.origin.line)));
+    let physical_names = unique(
+        report,
+        physical_networks.iter().map(|p| (p.object.name.as_str(), &p.at, p.object.origin.line)),
+    );
+    let network_names =
+        unique(report, networks.iter().map(|n| (n.object.name.as_str(), &n.at, n.object.origin.line)));
     unique(report, ports.iter().map(|p| (p.name.as_str(), &p.at, p.origin.line)));
     limit(report, "networks", networks.iter().map(|n| &n.at));
     limit(report, "ports", ports.iter().map(|p| &p.at));
@@ -51,8 +54,7 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
         network.object.segment = segment.unwrap_or(Segment::Local);
     }
     for physical in &mut physical_networks {
-        let ranges = physical.ranges.iter().flatten();
-        physical.object.vlan_ranges = ranges.map(|range| *range.get_ref()).collect();
+        physical.object.vlan_ranges = physical.ranges.items.iter().map(|range| *range.get_ref()).collect();
     }
     Model {
         switch,
@@ -86,7 +88,8 @@ fn limit<'d>(report: &Report<'_>, kind: &str, mut objects: impl Iterator<Item = 
 
 /// One attachment for each device of a namespace.
 fn devices(report: &Report<'_>, physical_networks: &[DraftPhysical], ports: &[DraftPort]) {
-    let physical = physical_networks.iter().filter_map(|p| Some((&p.at, "interface", p.object.interface.as_ref()?)));
+    let physical =
+        physical_networks.iter().filter_map(|p| Some((&p.at, "interface", p.object.interface.as_ref()?)));
     let ports = ports.iter().filter_map(|p| Some((&p.at, "interface.name", p.interface.as_ref().ok()?)));
     let mut users: HashMap<(Option<&str>, &str), &Place> = HashMap::new();
     for (at, key, interface) in physical.chain(ports) {
@@ -117,17 +120,23 @@ fn pcap_files(report: &Report<'_>, ports: &[DraftPort]) {
                 let line = ports[user].origin.line;
                 let message = format!("`{}` is already used by the port of line {line}", path.display());
                 let key = if writes { "write" } else { "read" };
-                report.add(port.at.device.clone(), &format!("{}.interface.{key}", port.at.path), message, None);
+                report.add(
+                    port.at.device.clone(),
+                    &format!("{}.interface.{key}", port.at.path),
+                    message,
+                    None,
+                );
             }
         }
     }
 }
 
 fn overlapping_ranges(report: &Report<'_>, physical: &DraftPhysical) {
-    let Ok(ranges) = &physical.ranges else { return };
+    let ranges = &physical.ranges.items;
     for (index, range) in ranges.iter().enumerate() {
         let (from, to) = *range.get_ref();
-        let overlaps = |other: &Spanned<(VlanId, VlanId)>| other.get_ref().0 <= to && from <= other.get_ref().1;
+        let overlaps =
+            |other: &Spanned<(VlanId, VlanId)>| other.get_ref().0 <= to && from <= other.get_ref().1;
         if let Some(other) = ranges[..index].iter().find(|other| overlaps(other)) {
             let (other_from, other_to) = other.get_ref();
             let message = format!("{from}:{to} overlaps with {other_from}:{other_to}");
@@ -185,7 +194,8 @@ fn segments(
             (Ok(NetworkType::Flat), Some(name), Some(taken)) => {
                 let first = *taken.flat.get_or_insert(index);
                 if first != index {
-                    let message = format!("`{name}` already carries the flat network of line {}", line(first));
+                    let message =
+                        format!("`{name}` already carries the flat network of line {}", line(first));
                     let hint = Some("what is untagged can belong to one network only".to_owned());
                     report.add(reference(network), &key(network, "physical_network"), message, hint);
                 }
@@ -213,7 +223,10 @@ fn segments(
             continue;
         };
         let physical = &physical_networks[home];
-        let Ok(ranges) = &physical.ranges else { continue };
+        if physical.ranges.whole.is_err() {
+            continue;
+        }
+        let ranges = &physical.ranges.items;
         let vlans = &mut taken.entry(home).or_default().vlans;
         segments[index] = lowest_free(ranges, vlans).map(|id| {
             vlans.insert(id, index);
@@ -280,8 +293,13 @@ impl Scene<'_, '_> {
             }
             DraftAttachment::Trunk { physical_network, native, allowed } => {
                 let trunk_path = format!("{path}.trunk.physical_network");
-                let physical =
-                    refer(self.report, &self.physical_names, "physical_network", physical_network, &trunk_path);
+                let physical = refer(
+                    self.report,
+                    &self.physical_names,
+                    "physical_network",
+                    physical_network,
+                    &trunk_path,
+                );
                 if let Some(native) = native {
                     self.native(native, physical.is_ok().then(|| physical_network.get_ref()), path)?;
                 }
@@ -296,7 +314,12 @@ impl Scene<'_, '_> {
     }
 
     /// A native network must be one of the trunk's physical network.
-    fn native(&self, native: &Spanned<String>, physical: Option<&String>, path: &str) -> Result<(), Reported> {
+    fn native(
+        &self,
+        native: &Spanned<String>,
+        physical: Option<&String>,
+        path: &str,
+    ) -> Result<(), Reported> {
         let path = format!("{path}.trunk.native");
         let index = refer(self.report, &self.network_names, "network", native, &path)?;
         let (Some(physical), Some(segment)) = (physical, &self.segments[index]) else { return Ok(()) };
@@ -314,12 +337,16 @@ impl Scene<'_, '_> {
     /// The networks that a port reaches, by index.
     fn reach(&self, attachment: &Attachment) -> Vec<usize> {
         match attachment {
-            Attachment::Access(network) => self.network_names.get(network.as_str()).copied().into_iter().collect(),
+            Attachment::Access(network) => {
+                self.network_names.get(network.as_str()).copied().into_iter().collect()
+            }
             Attachment::Trunk { physical_network, native, allowed } => {
                 let passes = |(index, segment): (usize, &Option<Segment>)| {
                     let name = self.networks[index].object.name.as_str();
                     let segment = segment.as_ref()?;
-                    segment.in_trunk(name, physical_network, native.as_deref(), allowed.as_ref()).then_some(index)
+                    segment
+                        .in_trunk(name, physical_network, native.as_deref(), allowed.as_ref())
+                        .then_some(index)
                 };
                 self.segments.iter().enumerate().filter_map(passes).collect()
             }
@@ -340,11 +367,14 @@ impl Scene<'_, '_> {
                     continue;
                 }
                 let mut claim = |network: usize| *seen.entry((network, *mac.get_ref())).or_insert(index);
-                let owners: Vec<(usize, usize)> = reach.iter().map(|network| (*network, claim(*network))).collect();
+                let owners: Vec<(usize, usize)> =
+                    reach.iter().map(|network| (*network, claim(*network))).collect();
                 if let Some((network, other)) = owners.into_iter().find(|(_, owner)| *owner != index) {
                     let (network, line) = (&self.networks[network].object.name, ports[other].origin.line);
-                    let message =
-                        format!("{} is already in network `{network}`, at the port of line {line}", mac.get_ref());
+                    let message = format!(
+                        "{} is already in network `{network}`, at the port of line {line}",
+                        mac.get_ref()
+                    );
                     self.report.add(mac.span(), &path, message, None);
                 }
             }
@@ -354,12 +384,20 @@ impl Scene<'_, '_> {
     /// The kernel takes IPv6 away from a device whose MTU is too small for it.
     fn ipv6_mtu(&self, ports: &[DraftPort], attachments: &[Result<Attachment, Reported>]) {
         for (port, attachment) in ports.iter().zip(attachments) {
-            let (Ok(Interface::Tap { address, .. }), Ok(attachment)) = (&port.interface, attachment) else { continue };
+            let (Ok(Interface::Tap { address, .. }), Ok(attachment)) = (&port.interface, attachment) else {
+                continue;
+            };
             let mtu = self.reach(attachment).into_iter().map(|index| self.networks[index].object.mtu).max();
             let Some(mtu) = mtu.filter(|mtu| *mtu < IPV6_MTU_MIN) else { continue };
             if let Some((ip, _)) = address.iter().find(|(ip, _)| matches!(ip, IpAddr::V6(_))) {
-                let message = format!("{ip} needs an MTU of at least {IPV6_MTU_MIN}, the port's network has {mtu}");
-                self.report.add(port.at.device.clone(), &format!("{}.interface.address", port.at.path), message, None);
+                let message =
+                    format!("{ip} needs an MTU of at least {IPV6_MTU_MIN}, the port's network has {mtu}");
+                self.report.add(
+                    port.at.device.clone(),
+                    &format!("{}.interface.address", port.at.path),
+                    message,
+                    None,
+                );
             }
         }
     }
@@ -374,7 +412,9 @@ fn finished_ports(ports: Vec<DraftPort>, attachments: Vec<Result<Attachment, Rep
     let mut taken: BTreeSet<Mac> = ports.iter().flat_map(given).collect();
     let mut finished = Vec::new();
     for (port, attachment) in ports.into_iter().zip(attachments) {
-        let (Ok(attachment), Ok(interface), Ok(mac)) = (attachment, port.interface, port.mac_address) else { continue };
+        let (Ok(attachment), Ok(interface), Ok(mac)) = (attachment, port.interface, port.mac_address) else {
+            continue;
+        };
         let one_station = matches!(interface, Interface::Tap { .. } | Interface::Guest { .. });
         let generated = || one_station.then(|| generated_mac(&port.name, &mut taken));
         finished.push(Port {
