@@ -25,7 +25,13 @@ use crate::stats::{DropReason, PortCounters};
 struct Fake {
     reloads: AtomicU64,
     mistakes: Mutex<Vec<Diagnostic>>,
-    captures: Mutex<Vec<(mpsc::Sender<CaptureRecord>, Arc<AtomicU64>, usize)>>,
+    captures: Mutex<Vec<FakeCapture>>,
+}
+
+struct FakeCapture {
+    sender: mpsc::Sender<CaptureRecord>,
+    missed: Arc<AtomicU64>,
+    snaplen: usize,
 }
 
 fn fake_network(name: &str, vlan: u32) -> Network {
@@ -115,7 +121,7 @@ impl Switch for Fake {
     async fn capture(&self, _port: &str, snaplen: usize) -> Result<Capture, Problem> {
         let (sender, records) = mpsc::channel(8);
         let missed = Arc::new(AtomicU64::new(0));
-        self.captures.lock().unwrap().push((sender, missed.clone(), snaplen));
+        self.captures.lock().unwrap().push(FakeCapture { sender, missed: missed.clone(), snaplen });
         Ok(Capture { records, missed })
     }
 }
@@ -180,8 +186,8 @@ impl Running {
         let fake = self.switch.clone();
         std::thread::spawn(move || {
             let (sender, missed) = loop {
-                if let Some((sender, missed, _)) = fake.captures.lock().unwrap().first() {
-                    break (sender.clone(), missed.clone());
+                if let Some(capture) = fake.captures.lock().unwrap().first() {
+                    break (capture.sender.clone(), capture.missed.clone());
                 }
                 std::thread::yield_now();
             };
@@ -387,13 +393,21 @@ fn a_trace_takes_hexadecimal_and_refuses_the_rest() {
         (json!({"port": "web1", "frame": "00", "speed": 1}), 400, "unknown field `speed`"),
         (json!({"port": "web1", "frame": "0g"}), 400, "`g` is not a hexadecimal digit"),
         (json!({"port": "web1", "frame": "00".repeat(80_000)}), 400, "the longest frame"),
-        (json!({"port": "web1", "frame": "00".repeat(600_000)}), 413, "length limit exceeded"),
         (json!({"port": "web9", "frame": "00"}), 404, "web9"),
     ] {
         let Err(Error::Refused(problem)) = ask(body) else { panic!("{part}: accepted") };
         assert_eq!(problem.status, status);
         assert!(problem.to_string().contains(part), "{problem}");
     }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused_by_its_announcement() {
+    let switch = Running::start();
+    let header = "POST /v1/trace HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1048577\r\n\r\n";
+    let answer = raw(&switch.path, header);
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    assert!(answer.contains("length limit exceeded"), "{answer}");
 }
 
 #[test]
@@ -409,7 +423,7 @@ fn a_capture_streams_until_the_client_hangs_up() {
     switch.client().stream("/v1/capture/web1?snaplen=96", std::future::pending(), take).unwrap();
     assert_eq!(blocks.frames, 20);
     assert_eq!(blocks.missed, 5);
-    assert_eq!(switch.switch.captures.lock().unwrap()[0].2, 96, "the switch was told the snaplen");
+    assert_eq!(switch.switch.captures.lock().unwrap()[0].snaplen, 96, "the switch was told the snaplen");
     feeder.join().expect("the switch saw that nobody listens");
     let text = String::from_utf8_lossy(&file);
     assert!(text.contains("dropped: runt - shorter than an Ethernet header"));
@@ -422,7 +436,7 @@ fn a_silent_capture_ends_with_its_client() {
     let client = switch.client();
     client.stream("/v1/capture/web1", stop, |_| Ok(ControlFlow::Continue(()))).unwrap();
     drop(client);
-    switch.wait_for(|fake| fake.captures.lock().unwrap()[0].0.is_closed());
+    switch.wait_for(|fake| fake.captures.lock().unwrap()[0].sender.is_closed());
 }
 
 #[test]
@@ -431,8 +445,8 @@ fn a_capture_ends_well_when_the_switch_ends_it() {
     let fake = switch.switch.clone();
     let ender = std::thread::spawn(move || {
         loop {
-            if let Some((sender, _, _)) = fake.captures.lock().unwrap().pop() {
-                sender.blocking_send(record(1)).unwrap();
+            if let Some(capture) = fake.captures.lock().unwrap().pop() {
+                capture.sender.blocking_send(record(1)).unwrap();
                 return;
             }
             std::thread::yield_now();
@@ -462,7 +476,7 @@ fn captures_are_limited_and_leave_room_for_others() {
     assert_eq!(switch.problem("/v1/capture/web1").status, 503);
     let _: Status = switch.client().get("/v1/status").unwrap();
     held.pop();
-    switch.wait_for(|fake| fake.captures.lock().unwrap().iter().any(|(sender, _, _)| sender.is_closed()));
+    switch.wait_for(|fake| fake.captures.lock().unwrap().iter().any(|capture| capture.sender.is_closed()));
     let start = Instant::now();
     while switch.client().stream("/v1/capture/web1", async {}, |_| Ok(ControlFlow::Break(()))).is_err() {
         assert!(start.elapsed() < Duration::from_secs(5), "the place is not free again");
