@@ -478,4 +478,47 @@ mod tests {
         junk.push(b"HTTP/1.1 200 OK and more");
         assert!(junk.pass(&mut Vec::new(), None).is_err());
     }
+
+    /// What the tool `program` prints, or nothing where it is not installed (an error where `CI` is set).
+    fn tool(program: &str, arguments: &[&str]) -> Option<String> {
+        match std::process::Command::new(program).args(arguments).output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+                Some(String::from_utf8(output.stdout).unwrap())
+            }
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "{program}: {error}");
+                println!("skipped: {program}: {error}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn tcpdump_and_tshark_read_what_is_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), sample()).unwrap();
+        let name = file.path().to_str().unwrap();
+        if let Some(text) = tool("tcpdump", &["-n", "-tt", "-r", name, "--nano"]) {
+            assert_eq!(
+                text.lines().filter(|line| line.starts_with("1700000000.123456789 ")).count(),
+                3,
+                "{text}"
+            );
+        }
+        let fields = ["frame.interface_name", "frame.packet_flags_direction", "frame.len", "frame.comment"];
+        let mut arguments = vec!["-r", name, "-T", "fields"];
+        arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
+        if let Some(text) = tool("tshark", &arguments) {
+            let comment = "dropped: vlan_not_allowed - its VLAN is not one of this port's";
+            let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
+            let ends: Vec<&str> = lines.iter().map(|line| line[3]).collect();
+            assert_eq!(ends, [comment, "", ""]);
+            let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
+            assert_eq!(names, ["web1", "web1", "core"]);
+            let number = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
+            assert_eq!(lines.iter().map(|line| number(line[1])).collect::<Vec<_>>(), [1, 2, 2]);
+            assert_eq!(lines[0][2], "99");
+        }
+    }
 }

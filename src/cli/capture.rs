@@ -62,7 +62,8 @@ impl Capture {
             Err(Error::Output(error)) => return Err(error).context(self.write.display().to_string()),
             other => other?,
         }
-        eprintln!("{} frame{plural} captured{missed}", blocks.frames);
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stderr(), "{} frame{plural} captured{missed}", blocks.frames);
         Ok(ExitCode::SUCCESS)
     }
 

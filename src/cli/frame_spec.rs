@@ -14,7 +14,7 @@
 //! Checksums are right. Frames need not be sensible: hostile ones are made to be traced too.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -263,6 +263,22 @@ fn arp(mut layer: Layer, eth: &Layer) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
+/// Source and destination, of one version.
+#[derive(Clone, Copy)]
+enum Addresses {
+    V4(Ipv4Addr, Ipv4Addr),
+    V6(Ipv6Addr, Ipv6Addr),
+}
+
+impl Addresses {
+    fn pair(self) -> (IpAddress, IpAddress) {
+        match self {
+            Addresses::V4(source, destination) => (source.into(), destination.into()),
+            Addresses::V6(source, destination) => (source.into(), destination.into()),
+        }
+    }
+}
+
 /// An IP packet with what `inner` says in it: its EtherType and bytes.
 fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Option<u16>, Vec<u8>), Error> {
     const AN_IP: &str = "an IP address";
@@ -271,28 +287,31 @@ fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Optio
         address.ok_or_else(|| layer.error(format!("{key}=IP is missing")))
     };
     let (source, destination) = (address("src")?, address("dst")?);
+    let addresses = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses::V4(source, destination),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Addresses::V6(source, destination),
+        _ => return Err(layer.error("src and dst are of different IP versions")),
+    };
     let ttl = layer.number("ttl", 255)?.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(64);
     let given = layer.number("proto", 255)?.and_then(|number| u8::try_from(number).ok());
     let (protocol, content) = match inner {
         // RFC 3692: 253 is for experimentation.
         None => (IpProtocol::from(given.unwrap_or(253)), payload),
         Some(_) if given.is_some() => return Err(layer.error("proto: the next layer says that")),
-        Some(inner) => transport(inner, source, destination, &payload)?,
+        Some(inner) => transport(inner, addresses, &payload)?,
     };
     let total = content.len() + if source.is_ipv4() { 20 } else { 0 };
     if total > usize::from(u16::MAX) {
         return Err(layer.error(format!("{total} bytes do not fit into the length of a packet")));
     }
-    let (ethertype, repr) = match (source, destination) {
-        (IpAddr::V4(src_addr), IpAddr::V4(dst_addr)) => {
-            let (next_header, payload_len, hop_limit) = (protocol, content.len(), ttl);
+    let (next_header, payload_len, hop_limit) = (protocol, content.len(), ttl);
+    let (ethertype, repr) = match addresses {
+        Addresses::V4(src_addr, dst_addr) => {
             (0x0800, IpRepr::Ipv4(Ipv4Repr { src_addr, dst_addr, next_header, payload_len, hop_limit }))
         }
-        (IpAddr::V6(src_addr), IpAddr::V6(dst_addr)) => {
-            let (next_header, payload_len, hop_limit) = (protocol, content.len(), ttl);
+        Addresses::V6(src_addr, dst_addr) => {
             (0x86dd, IpRepr::Ipv6(Ipv6Repr { src_addr, dst_addr, next_header, payload_len, hop_limit }))
         }
-        _ => return Err(layer.error("src and dst are of different IP versions")),
     };
     layer.done()?;
     let mut bytes = vec![0; repr.header_len()];
@@ -301,16 +320,11 @@ fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Optio
     Ok((Some(ethertype), bytes))
 }
 
-fn transport(
-    mut layer: Layer,
-    source: IpAddr,
-    destination: IpAddr,
-    payload: &[u8],
-) -> Result<(IpProtocol, Vec<u8>), Error> {
+fn transport(mut layer: Layer, addresses: Addresses, payload: &[u8]) -> Result<(IpProtocol, Vec<u8>), Error> {
     if payload.len() > usize::from(u16::MAX) {
         return Err(layer.error(format!("len: {} bytes do not fit into a packet", payload.len())));
     }
-    let (from, to) = (IpAddress::from(source), IpAddress::from(destination));
+    let (from, to) = addresses.pair();
     let sums = ChecksumCapabilities::default();
     let result = match layer.word {
         "udp" => {
@@ -328,7 +342,7 @@ fn transport(
             (IpProtocol::Udp, bytes)
         }
         "tcp" => (IpProtocol::Tcp, tcp(&mut layer, &from, &to, payload)?),
-        "icmp" => icmp(&mut layer, source, destination, payload)?,
+        "icmp" => icmp(&mut layer, addresses, payload)?,
         _ => return Err(layer.error("cannot stand behind `ip`")),
     };
     layer.done()?;
@@ -370,17 +384,12 @@ fn tcp(layer: &mut Layer, from: &IpAddress, to: &IpAddress, payload: &[u8]) -> R
     Ok(bytes)
 }
 
-fn icmp(
-    layer: &mut Layer,
-    source: IpAddr,
-    destination: IpAddr,
-    data: &[u8],
-) -> Result<(IpProtocol, Vec<u8>), Error> {
+fn icmp(layer: &mut Layer, addresses: Addresses, data: &[u8]) -> Result<(IpProtocol, Vec<u8>), Error> {
     let is_reply = !layer.word("echo") && layer.word("reply");
     let (ident, seq_no) = (layer.short("id")?.unwrap_or(1), layer.short("seq")?.unwrap_or(1));
     let sums = ChecksumCapabilities::default();
-    match (source, destination) {
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
+    match addresses {
+        Addresses::V6(from, to) => {
             let repr = match is_reply {
                 false => Icmpv6Repr::EchoRequest { ident, seq_no, data },
                 true => Icmpv6Repr::EchoReply { ident, seq_no, data },
@@ -389,7 +398,7 @@ fn icmp(
             repr.emit(&from, &to, &mut Icmpv6Packet::new_unchecked(&mut bytes), &sums);
             Ok((IpProtocol::Icmpv6, bytes))
         }
-        _ => {
+        Addresses::V4(..) => {
             let repr = match is_reply {
                 false => Icmpv4Repr::EchoRequest { ident, seq_no, data },
                 true => Icmpv4Repr::EchoReply { ident, seq_no, data },
@@ -406,6 +415,43 @@ mod tests {
     use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet};
 
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(words in proptest::collection::vec(0usize..WORDS.len(), 0..12)) {
+            let text: Vec<&str> = words.into_iter().map(|word| WORDS[word]).collect();
+            if let Ok(bytes) = parse(&text.join(" ")) {
+                proptest::prop_assert!(bytes.len() <= MAX_FRAME);
+            }
+        }
+    }
+
+    const WORDS: [&str; 24] = [
+        "eth",
+        "arp",
+        "ip",
+        "udp",
+        "tcp",
+        "icmp",
+        "src=10.0.0.1",
+        "dst=10.0.0.2",
+        "src=::1",
+        "dst=::2",
+        "echo",
+        "reply",
+        "who-has",
+        "tell",
+        "10.0.0.9",
+        "is-at",
+        "52:54:00:00:00:01",
+        "vlan=7",
+        "len=65507",
+        "len=65515",
+        "len=70000",
+        "src=52:54:00:00:00:01",
+        "flags=SA",
+        "proto=6",
+    ];
 
     fn error(text: &str) -> String {
         parse(text).unwrap_err().to_string()

@@ -151,10 +151,63 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::control::tests::Running;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    fn run(switch: &Running, arguments: &[&str]) -> ExitCode {
+        let control = ["nuswitch", "--control", switch.path.to_str().unwrap()];
+        Cli::try_parse_from(control.iter().chain(arguments)).unwrap().execute()
+    }
+
+    #[test]
+    fn commands_against_a_running_switch() {
+        let switch = Running::start();
+        for arguments in [
+            "show status",
+            "show networks blue",
+            "show ports -o wide",
+            "show fdb blue",
+            "show drops web1",
+            "show ports -o json",
+            "show status -o json",
+            "reload",
+            "trace -p web1 eth",
+            "trace -p web1 --json ffff",
+        ] {
+            let words: Vec<&str> = arguments.split(' ').collect();
+            assert_eq!(run(&switch, &words), ExitCode::SUCCESS, "{arguments}");
+        }
+        let wrong = [
+            ("show fdb nope", 1),
+            ("show ports nope", 1),
+            ("trace -p web9 ffff", 1),
+            ("trace -p web1 xyz", 2),
+        ];
+        for (arguments, code) in wrong {
+            let words: Vec<&str> = arguments.split(' ').collect();
+            assert_eq!(run(&switch, &words), ExitCode::from(code), "{arguments}");
+        }
+        switch.refuse_configuration();
+        assert_eq!(run(&switch, &["reload"]), ExitCode::from(MISTAKE));
+    }
+
+    #[test]
+    fn a_capture_of_so_many_frames_is_a_whole_file() {
+        let switch = Running::start();
+        let feeder = switch.feed_captures();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("web1.pcapng");
+        let words = ["capture", "web1", "--count", "7", "-w", file.to_str().unwrap()];
+        assert_eq!(run(&switch, &words), ExitCode::SUCCESS);
+        assert_eq!(crate::pcapng::Reader::open(&file).unwrap().map(Result::unwrap).count(), 7);
+        feeder.join().unwrap();
+        let none = directory.path().join("none.pcapng");
+        assert_eq!(run(&switch, &["capture", "nope", "-w", none.to_str().unwrap()]), ExitCode::FAILURE);
+        assert!(!none.exists(), "a refused capture leaves no file");
     }
 
     #[test]

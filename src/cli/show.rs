@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory, ValueEnum};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::table::Align::{Left, Right};
 use super::table::{Table, count, duration, or_dash};
 use super::{Control, print};
-use crate::control::client::{Client, encode};
+use crate::control::client::{self, Client, encode};
 use crate::control::view::{self, Drop, FdbEntry, FdbKind, Network, Port, Role, State, Status, WorkerState};
 
 const EXAMPLES: &str = "\
@@ -63,6 +63,10 @@ enum Output {
 
 impl Show {
     pub(super) fn execute(self, control: &Control) -> anyhow::Result<ExitCode> {
+        if self.what == What::Status && self.name.is_some() {
+            let usage = "`show status` takes no name";
+            super::Cli::command().error(clap::error::ErrorKind::TooManyValues, usage).exit();
+        }
         let client = control.client()?;
         let wide = self.output == Output::Wide;
         let text = match self.what {
@@ -78,36 +82,46 @@ impl Show {
     }
 
     fn json(&self, client: &Client) -> anyhow::Result<Value> {
-        match self.what {
-            What::Status => Ok(client.get("/v1/status")?),
-            _ => Ok(Value::Array(self.list(client)?)),
-        }
+        let mut objects: Vec<Value> = self.list(client)?;
+        Ok(if self.what == What::Status { objects.remove(0) } else { Value::Array(objects) })
     }
 
     /// The objects asked for. A network or port that is named and not there is an error, not an empty table.
     fn list<T: DeserializeOwned>(&self, client: &Client) -> anyhow::Result<Vec<T>> {
-        let name = self.name.as_deref().map(encode);
-        let one = |kind: &str| name.as_ref().map(|name| format!("/v2.0/{kind}/{name}"));
-        match (self.what, &name) {
-            (What::Networks, Some(_)) => {
-                Ok(vec![client.get_key(&one("networks").unwrap_or_default(), "network")?])
-            }
-            (What::Ports, Some(_)) => Ok(vec![client.get_key(&one("ports").unwrap_or_default(), "port")?]),
-            (What::Networks, None) => Ok(client.get_key("/v2.0/networks", "networks")?),
-            (What::Ports, None) => Ok(client.get_key("/v2.0/ports", "ports")?),
-            (What::Fdb, Some(name)) => {
-                let network: Network = client.get_key(&format!("/v2.0/networks/{name}"), "network")?;
-                Ok(client.get_key(&format!("/v1/fdb?network={}", encode(&network.name)), "fdb")?)
-            }
-            (What::Drops, Some(name)) => {
-                let port: Port = client.get_key(&format!("/v2.0/ports/{name}"), "port")?;
-                Ok(client.get_key(&format!("/v1/drops?port={}", encode(&port.name)), "drops")?)
-            }
-            (What::Fdb | What::Status, None) => Ok(client.get_key("/v1/fdb", "fdb")?),
-            (What::Drops, None) => Ok(client.get_key("/v1/drops", "drops")?),
-            (What::Status, Some(_)) => anyhow::bail!("`show status` takes no name"),
-        }
+        let name = self.name.as_deref();
+        Ok(match self.what {
+            What::Status => vec![client.get("/v1/status")?],
+            What::Networks => named(client, "network", name)?,
+            What::Ports => named(client, "port", name)?,
+            What::Fdb => of(client, "fdb", "network", name)?,
+            What::Drops => of(client, "drops", "port", name)?,
+        })
     }
+}
+
+/// All networks or ports, or the one of this name.
+fn named<T: DeserializeOwned>(
+    client: &Client,
+    kind: &str,
+    name: Option<&str>,
+) -> Result<Vec<T>, client::Error> {
+    match name {
+        None => client.get_key(&format!("/v2.0/{kind}s"), &format!("{kind}s")),
+        Some(name) => Ok(vec![client.get_key(&format!("/v2.0/{kind}s/{}", encode(name)), kind)?]),
+    }
+}
+
+/// All of a list, or what belongs to the network or port of this name.
+fn of<T: DeserializeOwned>(
+    client: &Client,
+    list: &str,
+    kind: &str,
+    name: Option<&str>,
+) -> Result<Vec<T>, client::Error> {
+    let Some(name) = name else { return client.get_key(&format!("/v1/{list}"), list) };
+    let owner: Value = client.get_key(&format!("/v2.0/{kind}s/{}?fields=name", encode(name)), kind)?;
+    let name = owner.get("name").and_then(Value::as_str).unwrap_or(name);
+    client.get_key(&format!("/v1/{list}?{kind}={}", encode(name)), list)
 }
 
 fn status(status: &Status) -> String {
@@ -294,4 +308,96 @@ fn drops(drops: &[Drop]) -> String {
         table.row([drop.port.clone(), count(drop.count), drop.reason.clone(), drop.meaning.clone()]);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::view::{Interface, Trunk};
+    use crate::stats::{DropReason, PortCounters};
+
+    #[test]
+    fn vlans_as_ranges() {
+        assert_eq!(ranges(&[120, 130, 131, 132, 4094]), "120,130-132,4094");
+        assert_eq!(ranges(&[]), "");
+    }
+
+    fn port(name: &str) -> Port {
+        let counters = PortCounters::default();
+        counters.rx_frames.add(1_234);
+        counters.rx_bytes.add(2_345_678);
+        counters.drop(DropReason::Runt, 2);
+        let kind = "tap".to_owned();
+        Port {
+            id: uuid::Uuid::from_u128(1),
+            name: name.to_owned(),
+            role: Role::Port,
+            network: Some("blue".to_owned()),
+            trunk: None,
+            interface: Interface {
+                kind,
+                device: "eth0@lab".into(),
+                driver: Some("tap".into()),
+                notes: Vec::new(),
+            },
+            mac_address: None,
+            mtu: 1500,
+            worker: Some(0),
+            status: State::Active,
+            status_reason: None,
+            admin_state_up: true,
+            counters: counters.snapshot(),
+        }
+    }
+
+    #[test]
+    fn the_table_of_ports() {
+        let physical_network = "provider".to_owned();
+        let trunk =
+            Trunk { physical_network, native: Some("storage".into()), allowed: Some(vec![120, 130, 131]) };
+        let mut core = Port { network: None, trunk: Some(trunk), ..port("core") };
+        core.status = State::Down;
+        core.status_reason = Some("no device veth7".to_owned());
+        core.interface.driver = None;
+        let expected = "\
+NAME  NETWORK                                      DEVICE    DRIVER    RX  RX BYTES  TX  TX BYTES  DROPPED  STATUS
+web1  blue                                         eth0@lab  tap     1.2k      2.3M   0         0        2  ACTIVE
+core  trunk of provider: 120,130-131, native storage  eth0@lab  -       1.2k      2.3M   0         0        2  DOWN: no device veth7
+";
+        let squeeze = |text: &str| -> Vec<String> {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+        };
+        let table = ports(&[port("web1"), core], false);
+        assert_eq!(squeeze(&table), squeeze(expected));
+        let columns: Vec<_> =
+            table.lines().map(|line| line.find("eth0@lab").or(line.find("DEVICE"))).collect();
+        assert!(columns.iter().all(|column| *column == columns[0]), "aligned: {table}");
+    }
+
+    #[test]
+    fn the_table_of_workers() {
+        let worker = view::Worker {
+            index: 0,
+            cpu: Some(2),
+            state: WorkerState::Polling,
+            turns: 5_000_000,
+            busy_fraction: Some(0.421),
+            ports: vec!["web1".into(), "core".into()],
+            rx_frames: 1_000,
+            handoff_drops: 0,
+            free_buffers: 16_000,
+            total_buffers: 16_384,
+        };
+        let (version, config) = ("0.1.0".to_owned(), "lab.toml".to_owned());
+        let status =
+            Status { version, pid: 7, uptime_seconds: 3_700, config, epoch: 3, workers: vec![worker] };
+        let expected = "\
+nuswitch 0.1.0, pid 7, up 1h01m
+configuration lab.toml, epoch 3
+
+WORKER  CPU  STATE    BUSY  PORTS    RX  TURNS  HANDOFF DROPS  FREE BUFFERS
+     0    2  polling   42%      2  1.0k   5.0M              0   16000/16384
+";
+        assert_eq!(super::status(&status), expected);
+    }
 }

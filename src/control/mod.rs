@@ -9,3 +9,6 @@ pub mod hex;
 pub mod server;
 pub mod socket;
 pub mod view;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -208,7 +208,7 @@ mod tests {
         let mut writer = Writer::new(file.reopen().unwrap(), 0).unwrap();
         for &(held, original_len) in frames {
             let (direction, interface) = (Direction::Rx, Arc::from("x"));
-            let bytes = vec![held as u8; held];
+            let bytes = vec![7; held];
             writer
                 .write(&CaptureRecord { at: 0, direction, original_len, bytes, dropped: None, interface }, 0)
                 .unwrap();
