@@ -326,7 +326,7 @@ mod tests {
         let counters = PortCounters::default();
         counters.rx_frames.add(1_234);
         counters.rx_bytes.add(2_345_678);
-        counters.drop(DropReason::Runt, 2);
+        counters.count_drop(DropReason::Runt, 2);
         let kind = "tap".to_owned();
         Port {
             id: uuid::Uuid::from_u128(1),

@@ -51,8 +51,8 @@ fn fake_network(name: &str, vlan: u32) -> Network {
 fn fake_port(name: &str, id: u128) -> Port {
     let counters = PortCounters::default();
     counters.rx_frames.add(10);
-    counters.drop(DropReason::VlanNotAllowed, 3);
-    counters.drop(DropReason::Runt, 1);
+    counters.count_drop(DropReason::VlanNotAllowed, 3);
+    counters.count_drop(DropReason::Runt, 1);
     let interface = Interface {
         kind: "tap".into(),
         device: format!("{name}@lab"),

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -65,7 +64,7 @@ async fn serve_until_stopped(
         let _ = stopped.await;
     });
     let mut server = std::pin::pin!(server);
-    let links = AsyncFd::with_interest(monitor.fd(), tokio::io::Interest::READABLE)?;
+    let links = crate::sys::readable(monitor.fd().try_clone_to_owned()?)?;
     let mut tick = tokio::time::interval(LOOK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     tell_service_manager(&[sd_notify::NotifyState::Ready]);

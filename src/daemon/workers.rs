@@ -68,7 +68,6 @@ impl Workers {
                 poll,
                 commands: receiver,
                 notices: notices.clone(),
-                idle: switch.idle,
                 origin,
             };
             let thread = std::thread::Builder::new()

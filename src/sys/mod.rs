@@ -1,10 +1,26 @@
 //! The only unsafe code of the switch: memory shared with the kernel, rings, `ioctl`, `bpf(2)`. Each module shows a
 //! safe interface to the rest; what the kernel hands us (lengths, indices, addresses) is checked in release builds too.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 pub mod packet;
 pub mod pool;
 pub mod tap;
 pub mod xdp;
+
+/// A descriptor that the current asynchronous runtime waits to become readable.
+///
+/// # Errors
+/// The kernel's.
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` always gives the same descriptor, which stays open until it is dropped.
+    let waiting = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    waiting.map_err(io::Error::from)
+}
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect
 /// that a program could see.

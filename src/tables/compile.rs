@@ -51,6 +51,7 @@ pub fn compile(
         networks: Vec::new(),
         static_macs: Vec::new(),
         mac_aging_time: model.switch.mac_aging_time,
+        idle: model.switch.idle,
         fdb_capacity: model.networks.iter().map(|network| network.mac_limit as usize).sum::<usize>().min(MAX_FDB),
     };
     for &(index, network) in &networks {

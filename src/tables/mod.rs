@@ -9,6 +9,7 @@ pub mod slots;
 
 use std::sync::Arc;
 
+use crate::model::Idle;
 use crate::ports::Caps;
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
@@ -31,6 +32,8 @@ pub struct Tables {
     pub static_macs: Vec<(NetIdx, Mac, PortIdx)>,
     /// Seconds after which a learned MAC is forgotten.
     pub mac_aging_time: u32,
+    /// What a worker does without traffic.
+    pub idle: Idle,
     /// Addresses that the FDB should have room for.
     pub fdb_capacity: usize,
 }

@@ -85,8 +85,6 @@ pub struct Setup {
     pub commands: Receiver<Command>,
     /// Where notices go.
     pub notices: UnboundedSender<Notice>,
-    /// What to do without traffic.
-    pub idle: Idle,
     /// When time began, for all workers alike.
     pub origin: std::time::Instant,
 }
@@ -97,7 +95,6 @@ pub struct Worker {
     core: Core,
     commands: Receiver<Command>,
     events: Events,
-    idle: Idle,
     origin: std::time::Instant,
     turns_since_look: u32,
     stop: bool,
@@ -141,7 +138,6 @@ impl Worker {
             },
             commands: setup.commands,
             events: Events::with_capacity(256),
-            idle: setup.idle,
             origin: setup.origin,
             turns_since_look: 0,
             stop: false,
@@ -162,7 +158,7 @@ impl Worker {
                 last_work = now;
                 continue;
             }
-            let spin = match self.idle {
+            let spin = match self.tables.load().idle {
                 Idle::Poll => true,
                 Idle::Adaptive => now < last_work.after(SPIN),
                 Idle::Sleep => false,
