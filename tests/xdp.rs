@@ -437,7 +437,7 @@ fn a_killed_process_leaves_nothing() {
     child.kill().unwrap();
     child.wait().unwrap();
     let until = Instant::now() + Duration::from_secs(3);
-    while shown().contains("xdp") || !shown().contains("promiscuity 0") {
+    while shown().contains("prog/xdp") || !shown().contains("promiscuity 0") {
         assert!(Instant::now() < until, "{}", shown());
         std::thread::sleep(Duration::from_millis(10));
     }
