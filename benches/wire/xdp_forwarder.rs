@@ -61,8 +61,37 @@ fn open(name: &str, umem: &Arc<Umem>) -> anyhow::Result<Device> {
     Ok(Device { _link: link, sockets, _map: map, _promiscuous: device.promiscuous()?, moved: 0 })
 }
 
+/// Cycles that full bursts took, as a histogram: its median is hardly disturbed by whatever else the machine does.
+struct Cycles(Vec<u64>);
+
+impl Cycles {
+    fn new() -> Cycles {
+        Cycles(vec![0; 1 << 16])
+    }
+
+    fn add(&mut self, start: u64) {
+        let cycles = nuswitch::sys::cycles().wrapping_sub(start) / BURST as u64;
+        let last = self.0.len() - 1;
+        self.0[usize::try_from(cycles).map_or(last, |n| n.min(last))] += 1;
+    }
+
+    /// Cycles a frame that half of the full bursts stay below; 0 when there was none.
+    fn median(&self) -> usize {
+        let half = self.0.iter().sum::<u64>() / 2;
+        let mut seen = 0;
+        self.0
+            .iter()
+            .position(|n| {
+                seen += n;
+                seen > half
+            })
+            .unwrap_or(0)
+    }
+}
+
 /// What arrived at `from` leaves by `to`; what `to` has sent is there for `from` to receive into.
-fn forward(from: &mut Device, to: &mut Device, free: &mut Vec<u64>) {
+fn forward(from: &mut Device, to: &mut Device, free: &mut Vec<u64>, cycles: &mut Cycles) {
+    let start = nuswitch::sys::cycles();
     let Some(out) = to.sockets.first_mut() else { return };
     for socket in &mut from.sockets {
         let count = socket.rx.available(BURST as u32).min(BURST as u32);
@@ -94,13 +123,17 @@ fn forward(from: &mut Device, to: &mut Device, free: &mut Vec<u64>) {
             socket.fill.push(address);
         }
         socket.fill.submit();
+        if count as usize == BURST {
+            cycles.add(start);
+        }
     }
 }
 
-fn bare(arguments: &Arguments, until: Instant) -> anyhow::Result<[u64; 2]> {
+fn bare(arguments: &Arguments, until: Instant) -> anyhow::Result<([u64; 2], Cycles)> {
     let umem = Umem::new(Region::new(CHUNKS, 0)?);
     let mut a = open(&arguments.a, &umem).with_context(|| arguments.a.clone())?;
     let mut b = open(&arguments.b, &umem).with_context(|| arguments.b.clone())?;
+    let mut cycles = Cycles::new();
     let mut free: Vec<u64> = (0..u64::from(CHUNKS)).rev().map(|n| n * CHUNK as u64).collect();
     for socket in a.sockets.iter_mut().chain(&mut b.sockets) {
         for _ in 0..socket.fill.room(RING) {
@@ -111,14 +144,14 @@ fn bare(arguments: &Arguments, until: Instant) -> anyhow::Result<[u64; 2]> {
     }
     while !is_over(until) {
         for _ in 0..256 {
-            forward(&mut a, &mut b, &mut free);
-            forward(&mut b, &mut a, &mut free);
+            forward(&mut a, &mut b, &mut free, &mut cycles);
+            forward(&mut b, &mut a, &mut free, &mut cycles);
         }
     }
-    Ok([a.moved, b.moved])
+    Ok(([a.moved, b.moved], cycles))
 }
 
-fn through_ports(arguments: &Arguments, until: Instant) -> anyhow::Result<[u64; 2]> {
+fn through_ports(arguments: &Arguments, until: Instant) -> anyhow::Result<([u64; 2], Cycles)> {
     let region = Region::new(CHUNKS, 0)?;
     let umem = Umem::new(region.clone());
     let open = |name: &String, slot| {
@@ -131,26 +164,31 @@ fn through_ports(arguments: &Arguments, until: Instant) -> anyhow::Result<[u64; 
     }
     let mut pool = Pool::new(region);
     let (mut burst, mut out) = (Burst::new(), Vec::<Frame>::with_capacity(BURST));
-    let mut moved = [0; 2];
+    let (mut moved, mut cycles) = ([0; 2], Cycles::new());
     while !is_over(until) {
         for _ in 0..256 {
             for from in 0..2 {
+                let start = nuswitch::sys::cycles();
                 ports[from].turn(&mut pool);
                 ports[from].rx(&mut pool, &mut burst);
                 if burst.is_empty() {
                     continue;
                 }
+                let full = burst.is_full();
                 moved[from] += burst.len() as u64;
                 out.extend(burst.drain(..));
                 ports[1 - from].tx(&mut pool, &mut out);
                 out.clear();
+                if full {
+                    cycles.add(start);
+                }
             }
         }
     }
     for port in ports {
         port.close(&mut pool);
     }
-    Ok(moved)
+    Ok((moved, cycles))
 }
 
 static OVER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
@@ -172,7 +210,8 @@ fn main() -> anyhow::Result<()> {
             }
         });
     });
-    let [a, b] = if arguments.port { through_ports(&arguments, until)? } else { bare(&arguments, until)? };
-    println!("{}", serde_json::json!({ "a_to_b": a, "b_to_a": b }));
+    let ([a, b], cycles) =
+        if arguments.port { through_ports(&arguments, until)? } else { bare(&arguments, until)? };
+    println!("{}", serde_json::json!({ "a_to_b": a, "b_to_a": b, "cycles_per_frame": cycles.median() }));
     Ok(())
 }
