@@ -23,6 +23,8 @@ use nuswitch::sys::xdp::socket::{Socket, SocketConfig};
 
 const RING: u32 = 2048;
 const CHUNKS: u32 = 16384;
+/// Descriptors moved at once: what one system call sends.
+const BATCH: u32 = 32;
 
 #[derive(Parser)]
 struct Arguments {
@@ -31,6 +33,9 @@ struct Arguments {
     /// Go through `XdpPort` instead of the bare rings.
     #[arg(long)]
     port: bool,
+    /// Chunks that each device holds to receive into.
+    #[arg(long, default_value_t = RING)]
+    rx_chunks: u32,
     #[arg(long, default_value_t = 3600.0)]
     seconds: f64,
 }
@@ -70,7 +75,7 @@ impl Cycles {
     }
 
     fn add(&mut self, start: u64) {
-        let cycles = nuswitch::sys::cycles().wrapping_sub(start) / BURST as u64;
+        let cycles = nuswitch::sys::cycles().wrapping_sub(start) / u64::from(BATCH);
         let last = self.0.len() - 1;
         self.0[usize::try_from(cycles).map_or(last, |n| n.min(last))] += 1;
     }
@@ -94,7 +99,7 @@ fn forward(from: &mut Device, to: &mut Device, free: &mut Vec<u64>, cycles: &mut
     let start = nuswitch::sys::cycles();
     let Some(out) = to.sockets.first_mut() else { return };
     for socket in &mut from.sockets {
-        let count = socket.rx.available(BURST as u32).min(BURST as u32);
+        let count = socket.rx.available(BATCH).min(BATCH);
         if count == 0 {
             continue;
         }
@@ -123,7 +128,7 @@ fn forward(from: &mut Device, to: &mut Device, free: &mut Vec<u64>, cycles: &mut
             socket.fill.push(address);
         }
         socket.fill.submit();
-        if count as usize == BURST {
+        if count == BATCH {
             cycles.add(start);
         }
     }
@@ -136,7 +141,7 @@ fn bare(arguments: &Arguments, until: Instant) -> anyhow::Result<([u64; 2], Cycl
     let mut cycles = Cycles::new();
     let mut free: Vec<u64> = (0..u64::from(CHUNKS)).rev().map(|n| n * CHUNK as u64).collect();
     for socket in a.sockets.iter_mut().chain(&mut b.sockets) {
-        for _ in 0..socket.fill.room(RING) {
+        for _ in 0..socket.fill.room(RING).min(arguments.rx_chunks) {
             let Some(address) = free.pop() else { break };
             socket.fill.push(address);
         }
@@ -155,7 +160,8 @@ fn through_ports(arguments: &Arguments, until: Instant) -> anyhow::Result<([u64;
     let region = Region::new(CHUNKS, 0)?;
     let umem = Umem::new(region.clone());
     let open = |name: &String, slot| {
-        let config = XdpConfig { device: name.clone(), rx_chunks: Some(RING), ..XdpConfig::default() };
+        let config =
+            XdpConfig { device: name.clone(), rx_chunks: Some(arguments.rx_chunks), ..XdpConfig::default() };
         XdpPort::open(&config, &umem, slot, Arc::new(PortCounters::default())).map(Box::new)
     };
     let mut ports = [open(&arguments.a, 0)?, open(&arguments.b, 1)?];
