@@ -82,6 +82,7 @@ fn fold(sum: u64) -> u16 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // small numbers
 mod tests {
     use proptest::prelude::*;
 

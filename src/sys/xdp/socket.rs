@@ -59,9 +59,9 @@ pub enum Kick {
     Done,
     /// The kernel worked on the ring, and a frame of it was refused by the device.
     Refused,
-    /// The kernel cannot go on just now.
+    /// The kernel cannot go on just now, or the device is down.
     Again,
-    /// The device is gone, or down.
+    /// The device is gone.
     Gone,
 }
 
@@ -250,8 +250,9 @@ impl Socket {
     fn kick_failed(error: &io::Error) -> Kick {
         match error.raw_os_error() {
             Some(libc::EBUSY | libc::ENOBUFS) => Kick::Refused,
-            Some(libc::EAGAIN | libc::EINTR) => Kick::Again,
-            Some(libc::ENETDOWN | libc::ENXIO | libc::EBADF) => Kick::Gone,
+            // A device that is down is still there, and may come up again.
+            Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN) => Kick::Again,
+            Some(libc::ENXIO | libc::EBADF) => Kick::Gone,
             _ => Kick::Refused,
         }
     }

@@ -1,0 +1,149 @@
+//! Sends UDP frames as fast as AF_XDP does: `xdp_generator IF --dst-mac … --flows N --macs M --size 64 --seconds S`.
+//!
+//! Flows differ in UDP source port and IPv4 source address, and use the source MACs in turn. The frames are made once,
+//! each in a chunk of its own, and sent again and again. `--size` counts the FCS, as is the custom: 64 is 60 bytes in
+//! memory. Prints the frames sent as JSON.
+#![allow(missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use nuswitch::frame::{CHUNK, Pool, Region};
+use nuswitch::sys::xdp::netdev::NetDevice;
+use nuswitch::sys::xdp::program::MARKER;
+use nuswitch::sys::xdp::ring::Descriptor;
+use nuswitch::sys::xdp::socket::{Kick, Socket, SocketConfig};
+use nuswitch::sys::xdp::umem::Umem;
+use nuswitch::types::Mac;
+
+const RING: u32 = 2048;
+/// Descriptors sent at once: what one system call moves.
+const BATCH: u32 = 32;
+
+#[derive(Parser)]
+struct Arguments {
+    interface: String,
+    /// Flows, each with a UDP source port (and beyond 50 000, a source address) of its own.
+    #[arg(long, default_value_t = 1)]
+    flows: u32,
+    /// Source MACs, 02:00:01:00:00:00 and up.
+    #[arg(long, default_value_t = 1)]
+    macs: u32,
+    /// Destination MACs, `--dst-mac` and up.
+    #[arg(long, default_value_t = 1)]
+    dst_macs: u32,
+    #[arg(long, default_value_t = Mac([2, 0, 2, 0, 0, 0]))]
+    dst_mac: Mac,
+    /// Length in bytes, FCS included.
+    #[arg(long, default_value_t = 64)]
+    size: u32,
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Send one frame of each source MAC at 1000 a second, and end: for the switch to learn from.
+    #[arg(long)]
+    announce: bool,
+    /// Most frames a second; 0: as many as go.
+    #[arg(long, default_value_t = 0.0)]
+    rate: f64,
+}
+
+fn mac_after(mac: Mac, n: u32) -> [u8; 6] {
+    let [a, b, rest @ ..] = mac.0;
+    let [c, d, e, f] = u32::from_be_bytes(rest).wrapping_add(n).to_be_bytes();
+    [a, b, c, d, e, f]
+}
+
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 = bytes.as_chunks::<2>().0.iter().map(|&pair| u32::from(u16::from_be_bytes(pair))).sum();
+    let sum = (sum >> 16) + (sum & 0xffff);
+    !u16::try_from((sum >> 16) + (sum & 0xffff)).unwrap_or(0)
+}
+
+/// One flow's frame; the UDP checksum is left out, as IPv4 allows (RFC 768).
+fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
+    let len = usize::try_from(arguments.size)?.saturating_sub(4).max(60);
+    let mut bytes = Vec::with_capacity(len);
+    bytes.extend(mac_after(arguments.dst_mac, flow % arguments.dst_macs.max(1)));
+    bytes.extend(mac_after(Mac([2, 0, 1, 0, 0, 0]), flow % arguments.macs.max(1)));
+    bytes.extend([8, 0]);
+    let total = u16::try_from(len - 14)?;
+    let mut ip = vec![0x45, 0];
+    ip.extend(total.to_be_bytes());
+    ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 198, 18, 0, u8::try_from(flow / 50_000)?, 198, 19, 0, 1]);
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes.extend(ip);
+    bytes.extend(u16::try_from(10_000 + flow % 50_000)?.to_be_bytes());
+    bytes.extend(9u16.to_be_bytes());
+    bytes.extend((total - 20).to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(MARKER);
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = Arguments::parse();
+    if arguments.announce {
+        arguments.flows = arguments.macs;
+        arguments.rate = 1000.0;
+        arguments.seconds = f64::from(arguments.macs) / 1000.0;
+    }
+    let flows = arguments.flows.max(1);
+    let chunks = flows.max(64);
+    anyhow::ensure!(arguments.size <= 1792 && flows <= 1_000_000, "--size is at most 1792, --flows 1000000");
+    let region = Region::new(chunks, 0)?;
+    let umem = Umem::new(region.clone());
+    let ifindex = NetDevice::open(&arguments.interface)?.index();
+    let (zero_copy, multi_buffer, busy_poll) = (true, false, false);
+    let config = SocketConfig { ifindex, queue: 0, ring: RING, zero_copy, multi_buffer, busy_poll };
+    let mut socket = Socket::open(&umem, &config)?;
+
+    // One frame a chunk, posted for good: each is sent again and again and never written again.
+    let mut pool = Pool::new(region);
+    let mut ready = Vec::with_capacity(chunks as usize);
+    for n in 0..chunks {
+        let made = pool.frame_from(&frame(&arguments, n % flows)?);
+        let made = made.ok_or_else(|| anyhow::anyhow!("no chunk for frame {n}"))?;
+        pool.post(made, 0, |addr, len, _| ready.push(Descriptor { addr, len, options: 0 }));
+    }
+    debug_assert!(ready.iter().all(|d| usize::try_from(d.addr).is_ok_and(|a| a % CHUNK > 0)));
+
+    let start = Instant::now();
+    let until = start + Duration::from_secs_f64(arguments.seconds);
+    let mut order = ready.iter().cycle();
+    let (mut sent, mut refused) = (0u64, 0u64);
+    while Instant::now() < until {
+        // Whole frames, rounded down; a rate is far below 2⁵³.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let due = match arguments.rate {
+            rate if rate > 0.0 => ((start.elapsed().as_secs_f64() * rate) as u64).saturating_sub(sent),
+            _ => u64::MAX,
+        };
+        if due == 0 {
+            std::thread::sleep(Duration::from_micros(50));
+            continue;
+        }
+        socket.completion.available(RING);
+        while socket.completion.pop().is_some() {}
+        socket.completion.release();
+        let count = u64::from(socket.tx.room(BATCH)).min(u64::from(BATCH)).min(due);
+        for descriptor in order.by_ref().take(usize::try_from(count)?) {
+            socket.tx.push(*descriptor);
+        }
+        socket.tx.submit();
+        sent += count;
+        match socket.kick_tx() {
+            Kick::Refused => refused += 1,
+            Kick::Gone => anyhow::bail!("{} is gone", arguments.interface),
+            Kick::Done | Kick::Again => {}
+        }
+    }
+    let sent = sent - u64::from(socket.tx.waiting());
+    let seconds = start.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        serde_json::json!({ "sent": sent, "refused": refused, "seconds": seconds, "pps": sent as f64 / seconds })
+    );
+    Ok(())
+}
