@@ -171,7 +171,7 @@ fn veth(outside: &Netns, inside: &Netns, name: &str, address: &str) {
         let mut links = Links::open().unwrap();
         links.add_veth(name, "nup0").unwrap();
         let peer = links.get("nup0").unwrap();
-        links.set_netns(peer.index, inside.as_fd()).unwrap();
+        links.set_netns(peer.index, inside.as_fd(), "nup0").unwrap();
     };
     outside.within(make).unwrap();
     let set_up = || {
@@ -217,7 +217,9 @@ fn a_tap_is_what_its_configuration_says_and_goes_with_its_port() {
     config.mac = Some(mac);
     config.mtu = 9000;
     let port = TapPort::open(&config, counters()).unwrap();
-    assert!(matches!(TapPort::open(&config, counters()), Err(TapError::Exists(name)) if name == "nut1"));
+    assert!(
+        matches!(TapPort::open(&config, counters()), Err(TapError::Exists(name)) if name.starts_with("nut1@"))
+    );
     assert_eq!(port.caps().mtu, 9000);
     let look = || {
         let mut links = Links::open().unwrap();
@@ -394,10 +396,10 @@ fn a_guest_port_survives_its_guests() {
     assert_eq!((port.details().driver, port.caps().mtu), ("guest", 1400));
     let bytes = [&[0xff; 6][..], &[2, 0, 0x5e, 0, 0x53, 1], &[0x88, 0xb5], &[7; 86]].concat();
     for round in 0..3 {
-        // Nobody is attached: what we send is lost without harm.
-        let mut frames: Vec<Frame> = (0..300).filter_map(|_| pool.frame_from(&bytes)).collect();
+        // Nobody is attached: what we send is lost without harm, and does not arrive later.
+        let mut frames: Vec<Frame> = (0..300).filter_map(|_| pool.frame_from(&[0xff; 70])).collect();
         port.tx(&mut pool, &mut frames);
-        assert!(frames.is_empty());
+        drop(frames);
         let hypervisor = netns.within(|| Tap::attach("nug0").unwrap()).unwrap();
         hypervisor.write(Offload::NONE, std::iter::once(&bytes[..])).unwrap();
         let got = receive_like(&mut port, &mut pool, &bytes[12..18], &mut Vec::new());
