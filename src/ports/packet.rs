@@ -18,8 +18,8 @@ use crate::frame::{Burst, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::packet::{PacketSocket, SEND_MAX};
 
-/// Slots of the receive ring: 512 KiB.
-const RECEIVE_SLOTS: usize = 256;
+/// Slots of the receive ring: 768 KiB, so that with the send ring a port holds 1 MiB.
+const RECEIVE_SLOTS: usize = 384;
 /// Slots of the send ring: 256 KiB.
 const SEND_SLOTS: usize = 128;
 /// Every so many fruitless receives the device is checked to be there still.
