@@ -5,11 +5,18 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::Uid;
 use nuswitch::frame::{Burst, Frame, Offload, Pool};
 use nuswitch::ports::guest::{self, GuestConfig};
 use nuswitch::ports::link::{LinkEvent, LinkMonitor, Links};
@@ -419,6 +426,77 @@ fn a_guest_port_survives_its_guests() {
     netns.within(|| guest::remove("nug0").unwrap()).unwrap();
     netns.within(|| guest::remove("nug0").unwrap()).unwrap();
     assert!(netns.within(|| Links::open().unwrap().get("nug0").is_err()).unwrap());
+}
+
+/// Gives the calling thread, and what it starts, a `/dev/net/tun` that every user may open, as udev makes it: the machine's
+/// own may be root's alone.
+fn open_tun_to_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("tun");
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    mknod(&node, SFlag::S_IFCHR, Mode::empty(), makedev(10, 200)).unwrap();
+    std::fs::set_permissions(&node, PermissionsExt::from_mode(0o666)).unwrap();
+    mount(Some(&node), "/dev/net/tun", none, MsFlags::MS_BIND, none).unwrap();
+}
+
+/// QEMU with its defaults, as a user without any privilege.
+#[test]
+fn qemu_opens_a_guest_port_as_its_owner() {
+    const NOBODY: u32 = 65534;
+    let netns = netns_or_skip!("a");
+    if !Uid::effective().is_root() || Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "no root, or no qemu-system-x86_64");
+        eprintln!("skipped: needs root and qemu-system-x86_64");
+        return;
+    }
+    let config = GuestConfig { name: "nug2".into(), owner: Some(NOBODY.to_string()), mtu: 1500 };
+    let port = netns.within(|| guest::open(&config, counters()).unwrap()).unwrap();
+    let link = || netns.within(|| Links::open().unwrap().get("nug2").unwrap()).unwrap();
+    assert!(!link().carrier);
+    let qemu = |user: u32| {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args([
+            "-S",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg",
+            "-m",
+            "64",
+        ]);
+        command.args(["-netdev", "tap,id=n0,ifname=nug2,script=no,downscript=no"]);
+        command.args(["-device", "virtio-net-pci,netdev=n0,romfile="]).uid(user).gid(user);
+        let spawn = move || {
+            open_tun_to_all();
+            command.stderr(Stdio::piped()).spawn().unwrap()
+        };
+        netns.within(spawn).unwrap()
+    };
+    for round in 0..2 {
+        let mut child = qemu(NOBODY);
+        let start = Instant::now();
+        while !link().carrier && start.elapsed() < Duration::from_secs(20) {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let carrier = link().carrier;
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(carrier, "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!link().carrier, "the guest went");
+    }
+    let stranger = qemu(NOBODY - 1).wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&stranger.stderr);
+    assert!(!stranger.status.success() && message.contains("Operation not permitted"), "{message}");
+    drop(port);
+    netns.within(|| guest::remove("nug2").unwrap()).unwrap();
 }
 
 #[test]
