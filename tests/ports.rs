@@ -5,11 +5,17 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nuswitch::frame::{Burst, Frame, Offload, Pool};
 use nuswitch::ports::guest::{self, GuestConfig};
 use nuswitch::ports::link::{LinkEvent, LinkMonitor, Links};
@@ -31,6 +37,17 @@ macro_rules! netns_or_skip {
                 eprintln!("skipped: {error}");
                 return;
             }
+        }
+    };
+}
+
+/// The end of a test that makes TAPs, with a reason, where we may not.
+macro_rules! tun_or_skip {
+    () => {
+        if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
+            assert!(std::env::var_os("CI").is_none(), "/dev/net/tun: {error}");
+            eprintln!("skipped: /dev/net/tun: {error}");
+            return;
         }
     };
 }
@@ -171,7 +188,7 @@ fn veth(outside: &Netns, inside: &Netns, name: &str, address: &str) {
         let mut links = Links::open().unwrap();
         links.add_veth(name, "nup0").unwrap();
         let peer = links.get("nup0").unwrap();
-        links.set_netns(peer.index, inside.as_fd()).unwrap();
+        links.set_netns(peer.index, inside.as_fd(), "nup0").unwrap();
     };
     outside.within(make).unwrap();
     let set_up = || {
@@ -199,6 +216,7 @@ fn remove(netns: &Netns, name: &str) -> u32 {
 
 #[test]
 fn two_taps_carry_datagrams_and_whole_gso_frames() {
+    tun_or_skip!();
     let (a, b) = (netns_or_skip!("a"), netns_or_skip!("b"));
     let wire = Wire::new(tap(&a, "192.0.2.1"), tap(&b, "192.0.2.2"));
     println!("round trip {:?}", echo(&a, &b, "192.0.2.1", 56));
@@ -210,6 +228,7 @@ fn two_taps_carry_datagrams_and_whole_gso_frames() {
 
 #[test]
 fn a_tap_is_what_its_configuration_says_and_goes_with_its_port() {
+    tun_or_skip!();
     let netns = netns_or_skip!("a");
     let mac: Mac = "02:00:5e:00:53:01".parse().unwrap();
     let mut config = tap_config("nut1", &netns, "192.0.2.1");
@@ -217,7 +236,9 @@ fn a_tap_is_what_its_configuration_says_and_goes_with_its_port() {
     config.mac = Some(mac);
     config.mtu = 9000;
     let port = TapPort::open(&config, counters()).unwrap();
-    assert!(matches!(TapPort::open(&config, counters()), Err(TapError::Exists(name)) if name == "nut1"));
+    assert!(
+        matches!(TapPort::open(&config, counters()), Err(TapError::Exists(name)) if name.starts_with("nut1@"))
+    );
     assert_eq!(port.caps().mtu, 9000);
     let look = || {
         let mut links = Links::open().unwrap();
@@ -236,6 +257,7 @@ fn a_tap_is_what_its_configuration_says_and_goes_with_its_port() {
 
 #[test]
 fn a_tap_whose_device_is_removed_is_gone() {
+    tun_or_skip!();
     let netns = netns_or_skip!("a");
     let mut pool = Pool::with_chunks(64, 4).unwrap();
     let mut port = tap(&netns, "192.0.2.1");
@@ -252,6 +274,7 @@ fn a_tap_whose_device_is_removed_is_gone() {
 
 #[test]
 fn a_tap_goes_with_its_namespace() {
+    tun_or_skip!();
     let netns = netns_or_skip!("a");
     let mut pool = Pool::with_chunks(64, 4).unwrap();
     let mut port = tap(&netns, "192.0.2.1");
@@ -267,6 +290,7 @@ fn a_tap_goes_with_its_namespace() {
 
 #[test]
 fn without_buffers_a_tap_counts_what_it_drops() {
+    tun_or_skip!();
     let netns = netns_or_skip!("a");
     let mut pool = Pool::with_chunks(1, 0).unwrap();
     let counters = counters();
@@ -306,6 +330,7 @@ fn two_packet_ports_carry_datagrams_and_whole_gso_frames() {
 
 #[test]
 fn a_tap_and_a_packet_port_understand_each_other() {
+    tun_or_skip!();
     let (a, b, middle) = (netns_or_skip!("a"), netns_or_skip!("b"), netns_or_skip!("middle"));
     veth(&middle, &b, "nuv1", "192.0.2.2");
     let wire = Wire::new(tap(&a, "192.0.2.1"), packet(&middle, "nuv1"));
@@ -387,6 +412,7 @@ fn a_packet_port_notices_that_its_device_is_gone() {
 /// A hypervisor's stand-in attaches to the guest port's TAP, goes, and comes back.
 #[test]
 fn a_guest_port_survives_its_guests() {
+    tun_or_skip!();
     let netns = netns_or_skip!("a");
     let config = GuestConfig { name: "nug0".into(), owner: Some("0".into()), mtu: 1400 };
     let mut pool = Pool::with_chunks(512, 4).unwrap();
@@ -394,10 +420,10 @@ fn a_guest_port_survives_its_guests() {
     assert_eq!((port.details().driver, port.caps().mtu), ("guest", 1400));
     let bytes = [&[0xff; 6][..], &[2, 0, 0x5e, 0, 0x53, 1], &[0x88, 0xb5], &[7; 86]].concat();
     for round in 0..3 {
-        // Nobody is attached: what we send is lost without harm.
-        let mut frames: Vec<Frame> = (0..300).filter_map(|_| pool.frame_from(&bytes)).collect();
+        // Nobody is attached: what we send is lost without harm, and does not arrive later.
+        let mut frames: Vec<Frame> = (0..300).filter_map(|_| pool.frame_from(&[0xff; 70])).collect();
         port.tx(&mut pool, &mut frames);
-        assert!(frames.is_empty());
+        drop(frames);
         let hypervisor = netns.within(|| Tap::attach("nug0").unwrap()).unwrap();
         hypervisor.write(Offload::NONE, std::iter::once(&bytes[..])).unwrap();
         let got = receive_like(&mut port, &mut pool, &bytes[12..18], &mut Vec::new());
@@ -417,6 +443,80 @@ fn a_guest_port_survives_its_guests() {
     netns.within(|| guest::remove("nug0").unwrap()).unwrap();
     netns.within(|| guest::remove("nug0").unwrap()).unwrap();
     assert!(netns.within(|| Links::open().unwrap().get("nug0").is_err()).unwrap());
+}
+
+/// Gives the calling thread, and what it starts, a `/dev/net/tun` that every user may open, as udev makes it: the machine's
+/// own may be root's alone.
+fn open_tun_to_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("tun");
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
+    mknod(&node, SFlag::S_IFCHR, Mode::empty(), makedev(10, 200)).unwrap();
+    std::fs::set_permissions(&node, PermissionsExt::from_mode(0o666)).unwrap();
+    mount(Some(&node), "/dev/net/tun", none, MsFlags::MS_BIND, none).unwrap();
+}
+
+/// QEMU with its defaults, as a user without any privilege.
+#[test]
+fn qemu_opens_a_guest_port_as_its_owner() {
+    tun_or_skip!();
+    const NOBODY: u32 = 65534;
+    let netns = netns_or_skip!("a");
+    // Another user exists only where all users do.
+    let all_users = std::fs::read_to_string("/proc/self/uid_map").unwrap().contains("4294967295");
+    if !all_users || Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "no root, or no qemu-system-x86_64");
+        eprintln!("skipped: needs root and qemu-system-x86_64");
+        return;
+    }
+    let config = GuestConfig { name: "nug2".into(), owner: Some(NOBODY.to_string()), mtu: 1500 };
+    let port = netns.within(|| guest::open(&config, counters()).unwrap()).unwrap();
+    let link = || netns.within(|| Links::open().unwrap().get("nug2").unwrap()).unwrap();
+    assert!(!link().carrier);
+    let qemu = |user: u32| {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args([
+            "-S",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-machine",
+            "pc",
+            "-accel",
+            "tcg",
+            "-m",
+            "64",
+        ]);
+        command.args(["-netdev", "tap,id=n0,ifname=nug2,script=no,downscript=no"]);
+        command.args(["-device", "virtio-net-pci,netdev=n0,romfile="]).uid(user).gid(user);
+        let spawn = move || {
+            open_tun_to_all();
+            command.stderr(Stdio::piped()).spawn().unwrap()
+        };
+        netns.within(spawn).unwrap()
+    };
+    for round in 0..2 {
+        let mut child = qemu(NOBODY);
+        let start = Instant::now();
+        while !link().carrier && start.elapsed() < Duration::from_secs(20) {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let carrier = link().carrier;
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(carrier, "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!link().carrier, "the guest went");
+    }
+    let stranger = qemu(NOBODY - 1).wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&stranger.stderr);
+    assert!(!stranger.status.success() && message.contains("Operation not permitted"), "{message}");
+    drop(port);
+    netns.within(|| guest::remove("nug2").unwrap()).unwrap();
 }
 
 #[test]

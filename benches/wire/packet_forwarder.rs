@@ -1,7 +1,7 @@
 //! A bare forwarder between two devices by AF_PACKET: it receives and sends and does nothing else, so its rate is the
 //! limit that the switch is compared with.
 //!
-//! `packet_forwarder DEVICE DEVICE` runs until it is killed.
+//! `packet_forwarder DEVICE DEVICE [SLOTS]`, with the slots of a receive ring, runs until it is killed.
 
 use std::error::Error;
 use std::os::fd::AsFd;
@@ -11,11 +11,11 @@ use nuswitch::frame::{BURST, Offload};
 use nuswitch::ports::link::Links;
 use nuswitch::sys::packet::{PacketSocket, SEND_MAX};
 
-fn open(name: &str) -> Result<PacketSocket, Box<dyn Error>> {
+fn open(name: &str, slots: usize) -> Result<PacketSocket, Box<dyn Error>> {
     let mut links = Links::open()?;
     let link = links.get(name)?;
     links.set_up(link.index, true)?;
-    Ok(PacketSocket::open(link.index, 256, 128)?)
+    Ok(PacketSocket::open(link.index, slots, 128)?)
 }
 
 /// Moves up to a burst of frames; true when there may be more. A VLAN tag out of band is not put back: no frame of a
@@ -43,10 +43,11 @@ fn pass(from: &mut PacketSocket, to: &mut PacketSocket, buffer: &mut [u8]) -> bo
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [left, right] = arguments.as_slice() else {
-        return Err("usage: packet_forwarder DEVICE DEVICE".into());
+    let [left, right, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: packet_forwarder DEVICE DEVICE [SLOTS]".into());
     };
-    let (mut left, mut right) = (open(left)?, open(right)?);
+    let slots = rest.first().map_or(Ok(384), |slots| slots.parse())?;
+    let (mut left, mut right) = (open(left, slots)?, open(right, slots)?);
     let mut buffer = vec![0; 1 << 17];
     println!("ready");
     let mut idle = 0;

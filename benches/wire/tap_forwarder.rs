@@ -8,20 +8,24 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nuswitch::frame::{BURST, Offload};
-use nuswitch::ports::{link::Links, netns};
+use nuswitch::ports::link::{LinkError, Links};
+use nuswitch::ports::netns::Netns;
 use nuswitch::sys::tap::Tap;
 
-fn open(place: &str, mtu: u32) -> Result<Tap, Box<dyn Error>> {
+fn open(place: &str, mtu: u16) -> Result<Tap, Box<dyn Error>> {
     let (name, netns) = place.split_once('@').ok_or("a TAP is named NAME@NETNS")?;
-    netns::within(Some(netns), || -> Result<Tap, String> {
-        let tap = Tap::create(name).map_err(|e| format!("{place}: {e}"))?;
-        tap.set_offloads().map_err(|e| e.to_string())?;
-        let mut links = Links::open().map_err(|e| e.to_string())?;
-        let index = links.get(name).map_err(|e| e.to_string())?.index;
-        links.set_mtu(index, mtu).and_then(|()| links.set_up(index, true)).map_err(|e| e.to_string())?;
-        Ok(tap)
-    })?
-    .map_err(Into::into)
+    let (netns, (tap, interim)) = (Netns::open(netns)?, Tap::create_any()?);
+    tap.set_offloads()?;
+    let mut links = Links::open()?;
+    let index = links.get(&interim)?.index;
+    links.set_netns(index, netns.as_fd(), name)?;
+    netns.within(|| -> Result<(), LinkError> {
+        let mut links = Links::open()?;
+        let index = links.get(name)?.index;
+        links.set_mtu(index, u32::from(mtu))?;
+        links.set_up(index, true)
+    })??;
+    Ok(tap)
 }
 
 /// Moves up to a burst of frames; true when there may be more.

@@ -264,12 +264,15 @@ impl Links {
         self.set(index, LinkAttribute::IfName(name.to_owned()), &format!("rename it to `{name}`"))
     }
 
-    /// Moves a device to another namespace, where it arrives down and without addresses.
+    /// Moves a device to another namespace under this name; it arrives down and without addresses.
     ///
     /// # Errors
-    /// [`LinkError::Refused`].
-    pub fn set_netns(&mut self, index: u32, netns: BorrowedFd<'_>) -> Result<(), LinkError> {
-        self.set(index, LinkAttribute::NetNsFd(netns.as_raw_fd()), "move it to another namespace")
+    /// [`LinkError::Refused`]: `EEXIST` when the name is taken there.
+    pub fn set_netns(&mut self, index: u32, netns: BorrowedFd<'_>, name: &str) -> Result<(), LinkError> {
+        let mut message = about(index);
+        message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.change(message, "move it to another namespace")
     }
 
     /// Puts a device into the bridge of index `master`, or takes it out.

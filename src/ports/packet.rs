@@ -18,8 +18,8 @@ use crate::frame::{Burst, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::packet::{PacketSocket, SEND_MAX};
 
-/// Slots of the receive ring: 512 KiB.
-const RECEIVE_SLOTS: usize = 256;
+/// Slots of the receive ring: 768 KiB, so that with the send ring a port holds 1 MiB.
+const RECEIVE_SLOTS: usize = 384;
 /// Slots of the send ring: 256 KiB.
 const SEND_SLOTS: usize = 128;
 /// Every so many fruitless receives the device is checked to be there still.
@@ -51,6 +51,8 @@ pub struct PacketPort {
     caps: Caps,
     details: Details,
     idle: u32,
+    /// Scratch of `tx`.
+    refused: Vec<usize>,
 }
 
 impl PacketPort {
@@ -83,6 +85,7 @@ impl PacketPort {
             caps: Caps { checksum: true, tso: true, uso: true, mtu },
             details: Details { device: name.to_owned(), driver: "packet", notes },
             idle: 0,
+            refused: Vec::new(),
         })
     }
 
@@ -140,17 +143,30 @@ impl PacketPort {
         Ok(frame)
     }
 
-    /// Hands one frame to the kernel, or to the ring that is flushed next; false when it cannot be now.
-    #[inline]
-    fn send(&mut self, frame: &Frame) -> bool {
-        if frame.len() > SEND_MAX {
+    /// Sends frames in order until the device takes no more. Gives how many are dealt with; those of them that the kernel
+    /// refuses for what they are stand in `refused`.
+    fn send(&mut self, frames: &[Frame]) -> usize {
+        for (at, frame) in frames.iter().enumerate() {
+            if frame.len() <= SEND_MAX && self.socket.queue(frame.offload, frame.len(), frame.segments()) {
+                continue;
+            }
             // What stands in the ring was there before.
-            return self.socket.flush().is_ok()
-                && self.socket.send_large(frame.offload, frame.segments()).is_ok();
+            let unsent = self.socket.flush();
+            if unsent > 0 {
+                return at - unsent;
+            }
+            if frame.len() <= SEND_MAX {
+                if !self.socket.queue(frame.offload, frame.len(), frame.segments()) {
+                    return at;
+                }
+            } else if let Err(error) = self.socket.send_large(frame.offload, frame.segments()) {
+                if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) {
+                    return at;
+                }
+                self.refused.push(at);
+            }
         }
-        let socket = &mut self.socket;
-        socket.queue(frame.offload, frame.len(), frame.segments())
-            || (socket.flush().is_ok() && socket.queue(frame.offload, frame.len(), frame.segments()))
+        frames.len() - self.socket.flush()
     }
 }
 
@@ -185,13 +201,14 @@ impl PortIo for PacketPort {
     }
 
     fn tx(&mut self, _pool: &mut Pool, frames: &mut Vec<Frame>) {
-        frames.retain(|frame| !self.send(frame));
-        // What the kernel cannot send now stays in the ring and goes with the next turn.
-        let _ = self.socket.flush();
-    }
-
-    fn turn(&mut self, _pool: &mut Pool) {
-        let _ = self.socket.flush();
+        let done = self.send(frames);
+        if self.refused.is_empty() {
+            frames.drain(..done);
+            return;
+        }
+        let mut at = 0..;
+        frames.retain(|_| at.next().is_some_and(|at| at >= done || self.refused.contains(&at)));
+        self.refused.clear();
     }
 
     fn is_ring(&self) -> bool {

@@ -9,13 +9,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use super::link::{LinkError, Links};
-use super::netns::{NetnsError, within};
+use super::netns::{Netns, NetnsError, within};
 use super::{Caps, Details, PortIo, Rx};
 use crate::frame::{Burst, CHUNK_DATA, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
@@ -93,7 +93,7 @@ impl TapPort {
     /// # Errors
     /// [`TapError`]; nothing is left behind then.
     pub fn open(config: &TapConfig, counters: Arc<PortCounters>) -> Result<TapPort, TapError> {
-        let (tap, uso) = within(config.netns.as_deref(), || create(config))??;
+        let (tap, uso) = create(config)?;
         let device = match &config.netns {
             Some(netns) => format!("{}@{netns}", config.name),
             None => config.name.clone(),
@@ -242,25 +242,50 @@ fn ended(error: &io::Error) -> Rx {
 
 fn create(config: &TapConfig) -> Result<(Tap, bool), TapError> {
     let name = &config.name;
-    let mut links = Links::open()?;
-    let tap = Tap::create(name).map_err(|source| match source.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => TapError::Exists(name.clone()),
-        _ if links.get(name).is_ok() => TapError::Exists(name.clone()),
-        _ => TapError::Refused { name: name.clone(), what: "make it", source },
-    })?;
+    let tap = match &config.netns {
+        None => create_here(name)?,
+        Some(netns) => create_in(name, &Netns::open(netns)?)?,
+    };
     let uso = tap.set_offloads().map_err(|source| TapError::Refused {
         name: name.clone(),
         what: "turn its offloads on",
         source,
     })?;
-    let index = links.get(name)?.index;
+    within(config.netns.as_deref(), || set_up(config))??;
+    Ok((tap, uso))
+}
+
+fn create_here(name: &str) -> Result<Tap, TapError> {
+    Tap::create(name).map_err(|source| {
+        let exists = Links::open().and_then(|mut links| links.get(name)).is_ok();
+        if exists { TapError::Exists(name.to_owned()) } else { refused(name)(source) }
+    })
+}
+
+/// Makes it here and moves it: a TAP's descriptor keeps the namespace alive that it was opened in, and a user who deletes
+/// a namespace means it.
+fn create_in(name: &str, netns: &Netns) -> Result<Tap, TapError> {
+    let (tap, interim) = Tap::create_any().map_err(refused(name))?;
+    let mut links = Links::open()?;
+    let index = links.get(&interim)?.index;
+    links.set_netns(index, netns.as_fd(), name).map_err(|error| match error.errno() {
+        Some(libc::EEXIST) => TapError::Exists(format!("{name}@{}", netns.name())),
+        _ => error.into(),
+    })?;
+    Ok(tap)
+}
+
+fn refused(name: &str) -> impl Fn(io::Error) -> TapError {
+    move |source| TapError::Refused { name: name.to_owned(), what: "make it", source }
+}
+
+fn set_up(config: &TapConfig) -> Result<(), LinkError> {
+    let mut links = Links::open()?;
+    let index = links.get(&config.name)?.index;
     if let Some(mac) = config.mac {
         links.set_mac(index, mac)?;
     }
     links.set_mtu(index, u32::from(config.mtu))?;
     links.set_up(index, true)?;
-    for &(address, prefix) in &config.address {
-        links.add_address(index, address, prefix)?;
-    }
-    Ok((tap, uso))
+    config.address.iter().try_for_each(|&(address, prefix)| links.add_address(index, address, prefix))
 }

@@ -59,6 +59,16 @@ impl Ring {
         Slot(unsafe { self.start.add(self.at * SLOT) })
     }
 
+    fn before(&self) -> Slot {
+        let at = self.at.checked_sub(1).unwrap_or(self.slots - 1);
+        // SAFETY: as in `current`.
+        Slot(unsafe { self.start.add(at * SLOT) })
+    }
+
+    fn retreat(&mut self) {
+        self.at = self.at.checked_sub(1).unwrap_or(self.slots - 1);
+    }
+
     #[inline(always)]
     fn advance(&mut self) {
         self.at += 1;
@@ -267,36 +277,39 @@ impl PacketSocket {
         true
     }
 
-    /// Sends what stands in the send ring, with one system call. Frames that the kernel finds malformed vanish
-    /// (`PACKET_LOSS`), so that they do not stop those behind them.
-    ///
-    /// # Errors
-    /// `ENETDOWN` when the device is down, `ENXIO` when it is gone; `EAGAIN` and `ENOBUFS` when not all could be sent
-    /// now. Frames that were not sent stay in the ring.
+    /// Sends what stands in the send ring, with one system call, and gives how many of the last frames the kernel did
+    /// not take, because the device is down, full or gone. Those are withdrawn: a frame that waited in the ring would
+    /// hold up all behind it, and arrive late. Frames that the kernel finds malformed vanish (`PACKET_LOSS`).
     #[inline]
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self) -> usize {
         if self.unsent == 0 {
-            return Ok(());
+            return 0;
         }
         fence(Ordering::SeqCst);
-        // SAFETY: no buffer is passed; the kernel reads the ring.
-        let sent = unsafe { libc::send(self.ring.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT) };
-        if sent < 0 {
-            return Err(io::Error::last_os_error());
+        // SAFETY: no buffer is passed; the kernel reads the ring. Its result is read off the slots, because it tells of
+        // an error only when nothing was sent before.
+        unsafe { libc::send(self.ring.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT) };
+        let mut withdrawn = 0;
+        while withdrawn < self.unsent {
+            let last = self.send.before();
+            // The kernel touches requests during the call alone, in order, so these are the last ones, and ours again.
+            let status = last.status();
+            if status.load(Ordering::Acquire) != libc::TP_STATUS_SEND_REQUEST {
+                break;
+            }
+            status.store(libc::TP_STATUS_AVAILABLE, Ordering::Release);
+            self.send.retreat();
+            withdrawn += 1;
         }
         self.unsent = 0;
-        Ok(())
-    }
-
-    /// Frames in the send ring that wait for [`PacketSocket::flush`].
-    pub fn unsent(&self) -> usize {
-        self.unsent
+        withdrawn
     }
 
     /// Sends one frame of any length by a system call of its own. Order with the ring is the caller's matter.
     ///
     /// # Errors
-    /// As [`PacketSocket::flush`]; `EINVAL` and `EMSGSIZE` when the kernel refuses the frame.
+    /// `EINVAL` and `EMSGSIZE` when the kernel refuses the frame, `ENETDOWN` when the device is down, `ENXIO` when it is
+    /// gone, `EAGAIN` and `ENOBUFS` when it is full.
     pub fn send_large<'a>(&self, offload: Offload, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
         let header = offload.to_bytes();
         let mut parts = [IoSlice::new(&[]); MAX_PIECES + 1];

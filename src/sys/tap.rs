@@ -37,7 +37,18 @@ impl Tap {
     /// `EBUSY` when a device of that name exists, `EPERM` without `CAP_NET_ADMIN`, `ENOENT` or `ENODEV` without the
     /// TUN driver, `EINVAL` for an impossible name.
     pub fn create(name: &str) -> io::Result<Tap> {
-        Tap::open(name, libc::IFF_TUN_EXCL)
+        Tap::open(name, libc::IFF_TUN_EXCL).map(|(tap, _)| tap)
+    }
+
+    /// Creates a TAP under a name that the kernel chooses, and gives the name.
+    ///
+    /// A TAP that shall live in another namespace is made here and moved there: its descriptor keeps alive the namespace
+    /// that it was made in.
+    ///
+    /// # Errors
+    /// As [`Tap::create`].
+    pub fn create_any() -> io::Result<(Tap, String)> {
+        Tap::open("tap%d", libc::IFF_TUN_EXCL)
     }
 
     /// Attaches to the TAP `name`, or creates it.
@@ -46,15 +57,15 @@ impl Tap {
     /// As [`Tap::create`], but `EBUSY` says that another process is attached, and `EINVAL` also that the device is no
     /// TAP with a single queue.
     pub fn attach(name: &str) -> io::Result<Tap> {
-        Tap::open(name, 0)
+        Tap::open(name, 0).map(|(tap, _)| tap)
     }
 
-    fn open(name: &str, extra: c_int) -> io::Result<Tap> {
+    fn open(name: &str, extra: c_int) -> io::Result<(Tap, String)> {
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
         // SAFETY: `ifreq` is plain data, for which zeros are a value.
         let mut request: libc::ifreq = unsafe { zeroed() };
-        if name.is_empty() || name.len() >= request.ifr_name.len() || name.contains('%') {
+        if name.is_empty() || name.len() >= request.ifr_name.len() {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
@@ -71,7 +82,8 @@ impl Tap {
         let size = c_int::try_from(Offload::LEN).unwrap_or_default();
         // SAFETY: TUNSETVNETHDRSZ reads one int.
         check(unsafe { libc::ioctl(tap.fd(), libc::TUNSETVNETHDRSZ, &raw const size) })?;
-        Ok(tap)
+        let name = request.ifr_name.iter().map(|byte| byte.cast_unsigned()).take_while(|&byte| byte != 0);
+        Ok((tap, String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned()))
     }
 
     /// Tells the kernel that we take frames with unfinished checksums and GSO frames. True when UDP GSO frames are
