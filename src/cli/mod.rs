@@ -42,8 +42,16 @@ Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wron
 pub struct Cli {
     #[command(flatten)]
     control: Control,
-    /// How log lines look on standard error. What is logged: NUSWITCH_LOG or RUST_LOG, as in `debug` or `nuswitch=trace`.
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    /// Log lines on standard error as `text` or `json`; what is logged says NUSWITCH_LOG or RUST_LOG, as in `debug`
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = "Global options"
+    )]
     pub log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
@@ -53,7 +61,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 struct Control {
     /// Control socket of the running switch [env: NUSWITCH_CONTROL] [default: /run/nuswitch/control.sock]
-    #[arg(long = "control", global = true, value_name = "PATH")]
+    #[arg(long = "control", global = true, value_name = "PATH", help_heading = "Global options")]
     path: Option<PathBuf>,
 }
 

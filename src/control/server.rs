@@ -258,11 +258,14 @@ async fn reload<S: Switch>(State(app): State<App<S>>) -> Result<Json<ReloadRepor
 }
 
 async fn trace<S: Switch>(State(app): State<App<S>>, request: Request) -> Result<Json<Trace>, Problem> {
+    let too_long =
+        || Problem::new(413, "HTTPRequestEntityTooLarge", format!("The body is longer than {BODY} bytes."));
+    if hyper::body::Body::size_hint(request.body()).lower() > BODY as u64 {
+        return Err(too_long());
+    }
     let body = tokio::time::timeout(PATIENCE, to_bytes(request.into_body(), BODY)).await;
     let body = body.map_err(|_| Problem::new(408, "HTTPRequestTimeout", "The body did not come in time."))?;
-    let body = body.map_err(|error| {
-        Problem::new(413, "HTTPRequestEntityTooLarge", format!("The body cannot be taken: {error}."))
-    })?;
+    let body = body.map_err(|_| too_long())?;
     let request: TraceRequest = serde_json::from_slice(&body).map_err(|error| {
         Problem::new(400, "HTTPBadRequest", format!("The body is not a trace request: {error}."))
     })?;

@@ -79,7 +79,12 @@ impl ControlSocket {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(directory).map_err(failed("make its directory"))?;
+        if !directory.exists() {
+            // Readable whatever the umask is: the socket's own mode decides who may use it.
+            fs::create_dir_all(directory)
+                .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)))
+                .map_err(failed("make its directory"))?;
+        }
         let _lock = lock(directory).await?;
         refuse_living(path).await?;
 
