@@ -1,4 +1,36 @@
-//! nuswitch: a userspace virtual switch.
+//! nuswitch: a userspace virtual switch. What a newcomer reads first.
+//!
+//! # The packet's path
+//!
+//! ```text
+//! ports/*  ──rx burst──▶ dataplane::process ──▶ Out ──tx──▶ ports/*       (same worker)
+//!                          │ ingress: header, VLAN, network   └──▶ worker::mesh ──▶ another worker's Out
+//!                          │ bridge:  learn, look up, flood
+//!                          │ egress:  MTU, tag, offload
+//!                          ▼
+//!                        dropped, with a stats::DropReason
+//! ```
+//!
+//! # The modules, from the top down
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | the command line, one file a subcommand |
+//! | [`daemon`] | wires it all: devices, changes, the control thread |
+//! | [`control`] | the API on the Unix socket, both sides of it |
+//! | [`worker`] | the loop: rx burst, process, tx burst; hand-off, idling, captures |
+//! | [`dataplane`] | THE PATH, pure: what becomes of a frame |
+//! | [`ports`] | the devices: TAP, guest, AF_XDP, AF_PACKET, pcap, memory |
+//! | [`tables`] | a model compiled for look-up: immutable, one epoch each |
+//! | [`model`] | desired state in Neutron's words: TOML, validation, differences |
+//! | [`pcapng`] | capture files |
+//! | [`wire`] | checked views of headers, checksums |
+//! | [`frame`] | frames, bursts, offload notes |
+//! | [`stats`] | counters and drop reasons |
+//! | [`types`] | MACs, VLAN IDs, indices, time |
+//! | [`sys`] | the only unsafe code: memory, rings, `ioctl`, `bpf(2)` |
+//!
+//! Imports point down this list; a test holds them to it.
 #![deny(unsafe_code)]
 
 pub mod cli;

@@ -46,6 +46,8 @@ const MAX_PENDING: usize = 8 * BURST;
 const MAX_POLLED: usize = 32;
 /// Turns between two looks at the kernel's word while there is other work.
 const TURNS_PER_LOOK: u32 = 8;
+/// Busy turns between two rounds of what devices have to do besides; an idle turn always makes one.
+const TURNS_PER_CARE: u32 = 16;
 const WAKER: Token = Token(usize::MAX);
 
 /// What the control thread asks of a worker. Each is answered on its channel when it is done.
@@ -97,6 +99,7 @@ pub struct Worker {
     events: Events,
     origin: std::time::Instant,
     turns_since_look: u32,
+    turns_since_care: u32,
     stop: bool,
 }
 
@@ -140,6 +143,7 @@ impl Worker {
             events: Events::with_capacity(256),
             origin: setup.origin,
             turns_since_look: 0,
+            turns_since_care: 0,
             stop: false,
         }
     }
@@ -204,6 +208,11 @@ impl Worker {
             }
         }
         core.flush(tables);
+        if moved == 0 || self.turns_since_care >= TURNS_PER_CARE {
+            self.turns_since_care = 0;
+            core.care();
+        }
+        self.turns_since_care += 1;
         core.tell();
         core.shard.fdb.sweep(now.0);
         core.mesh.link(core.index).count_turn(moved as u64, core.shard.pool.free_small() as u64);
@@ -395,6 +404,15 @@ impl Core {
                 _ => entry.counters.count_drop(DropReason::PortDown, frames.len() as u64),
             }
         });
+    }
+
+    /// Lets devices do what falls due besides receiving and sending. A device that is busy does it on its way.
+    fn care(&mut self) {
+        for port in &self.rings {
+            if let Some(Some(attached)) = self.ports.get_mut(port.index()) {
+                attached.io.turn(&mut self.shard.pool);
+            }
+        }
     }
 
     /// Tells the other workers and the control thread what was learned.
