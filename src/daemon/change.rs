@@ -59,7 +59,13 @@ impl State {
             .filter(is_opening)
             .partition(|device| place(device.clone()).is_some_and(|place| taken.contains(&place)));
 
-        let mut prepared = self.prepare(&first, &new)?;
+        let mut prepared = match self.prepare(&first, &new) {
+            Ok(prepared) => prepared,
+            Err(problem) => {
+                self.forget();
+                return Err(problem);
+            }
+        };
         let kept = self.close(&closing);
         match self.prepare(&later, &new) {
             Ok(more) => prepared.extend(more),
@@ -96,7 +102,12 @@ impl State {
             };
             slot.device.up = false;
             match self.open(device, &slot, model) {
-                Ok(opened) => prepared.push((device.key.clone(), slot, Some(opened))),
+                Ok(opened) => {
+                    if opened.caps.mtu < device.mtu {
+                        tracing::warn!("{}: {}", device.key, short_mtu(opened.caps.mtu, device.mtu));
+                    }
+                    prepared.push((device.key.clone(), slot, Some(opened)));
+                }
                 Err(Failure::Missing(reason)) => {
                     tracing::warn!("{} is down: {reason}", device.key);
                     slot.reason = Some(reason);
@@ -169,6 +180,11 @@ impl State {
             .collect();
         journal.remove_unless(|name| guests.contains(name));
     }
+}
+
+/// What is to be said of a device that is too narrow for its networks.
+pub(super) fn short_mtu(device: u16, networks: u16) -> String {
+    format!("the device's MTU is {device}, its network's {networks}: longer packets are dropped (mtu_exceeded)")
 }
 
 /// What two attachments cannot have both.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::devices::{self, Failure, Opened, Site};
 use super::journal::Journal;
-use super::workers::Workers;
+use super::workers::{Workers, seed};
 use crate::dataplane::fdb::Fdb;
 use crate::dataplane::sync_fdb;
 use crate::model::{self, AttachmentKey, Interface, Model};
@@ -60,7 +60,7 @@ impl Daemon {
             slots: HashMap::new(),
             workers,
             journal,
-            fdb: Fdb::new(1024, model.switch.mac_aging_time, 0),
+            fdb: Fdb::new(1024, model.switch.mac_aging_time, seed()),
             epoch: 0,
             load,
         };
@@ -144,7 +144,8 @@ impl State {
     pub(super) fn publish(&mut self) {
         self.epoch += 1;
         let devices = self.slots.iter().map(|(key, slot)| (key.clone(), slot.device.clone())).collect();
-        let tables = compile(&self.model, &devices, &mut self.places, self.epoch);
+        let mut tables = compile(&self.model, &devices, &mut self.places, self.epoch);
+        tables.carry_over(&self.workers.tables());
         sync_fdb(&mut self.fdb, &tables);
         self.workers.publish(tables);
     }
@@ -202,6 +203,9 @@ impl State {
     }
 
     fn look_for_devices(&mut self) {
+        if self.slots.values().all(|slot| slot.device.up) {
+            return;
+        }
         let model = self.model.clone();
         let mut came = false;
         for device in model.attachments() {

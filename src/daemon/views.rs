@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::change::load;
+use super::change::{load, short_mtu};
 use super::devices::describe;
 use super::state::{Daemon, Slot, State};
 use crate::control::server::{Capture, Switch};
@@ -130,10 +130,13 @@ impl State {
     fn port(&self, device: &model::Device<'_>) -> Option<Port> {
         let slot = self.slots.get(&device.key)?;
         let (kind, named) = describe(device.interface);
-        let interface = match &slot.details {
+        let mut interface = match &slot.details {
             Some(details) => Interface::of(kind, details),
             None => Interface { kind: kind.to_owned(), device: named, driver: None, notes: Vec::new() },
         };
+        if slot.device.up && slot.device.caps.mtu < device.mtu {
+            interface.notes.push(short_mtu(slot.device.caps.mtu, device.mtu));
+        }
         let port = match &device.key {
             AttachmentKey::Port(name) => self.model.ports.iter().find(|port| port.name == *name),
             AttachmentKey::Physical(_) => None,

@@ -28,13 +28,13 @@ const LARGE_BUFFERS: u32 = 1024;
 struct Handle {
     commands: Sender<Command>,
     thread: JoinHandle<()>,
-    umem: Arc<Umem>,
     cpu: Option<usize>,
 }
 
 /// All workers of a switch.
 pub(super) struct Workers {
     handles: Vec<Handle>,
+    umems: Vec<Arc<Umem>>,
     mesh: Arc<Mesh>,
     tables: Arc<ArcSwap<Tables>>,
     buffers: u32,
@@ -54,7 +54,7 @@ impl Workers {
         let polls = cpus.iter().map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>().context("cannot make an epoll")?;
         let mesh = Arc::new(Mesh::new(&polls).context("cannot make a waker")?);
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
-        let mut workers = Workers { handles: Vec::new(), mesh, tables, buffers: switch.buffers };
+        let mut workers = Workers { handles: Vec::new(), umems: Vec::new(), mesh, tables, buffers: switch.buffers };
         for (index, (cpu, poll)) in (0u16..).zip(cpus.into_iter().zip(polls)) {
             let region = Region::new(switch.buffers, LARGE_BUFFERS)
                 .with_context(|| format!("cannot get memory for {} buffers", switch.buffers))?;
@@ -74,21 +74,22 @@ impl Workers {
                 .name(format!("worker-{index}"))
                 .spawn(move || work(setup, cpu))
                 .context("cannot start a worker")?;
-            workers.handles.push(Handle { commands, thread, umem: Umem::new(region), cpu });
+            workers.umems.push(Umem::new(region));
+            workers.handles.push(Handle { commands, thread, cpu });
         }
         Ok(workers)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.handles.len()
+        self.links().len()
     }
 
     pub(super) fn umem(&self, worker: WorkerIdx) -> &Arc<Umem> {
-        &self.handles[worker.index()].umem
+        &self.umems[worker.index()]
     }
 
     pub(super) fn cpu(&self, worker: usize) -> Option<usize> {
-        self.handles[worker].cpu
+        self.handles.get(worker)?.cpu
     }
 
     pub(super) fn links(&self) -> &[Link] {
@@ -109,7 +110,9 @@ impl Workers {
 
     fn command(&self, worker: WorkerIdx, command: impl FnOnce(Sender<()>) -> Command) {
         let (done, wait) = channel::bounded(1);
-        if self.handles[worker.index()].commands.send(command(done)).is_ok() {
+        // After `stop` there is nobody to ask.
+        let Some(handle) = self.handles.get(worker.index()) else { return };
+        if handle.commands.send(command(done)).is_ok() {
             self.mesh.link(worker).wake();
             // A worker that has died drops its end of the channel, which ends the wait as well.
             let _ = wait.recv();
@@ -184,8 +187,8 @@ fn pin(cpu: usize) -> nix::Result<()> {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
-/// A secret of this process, from the standard library's source of randomness for hash maps.
-fn seed() -> u64 {
+/// A secret, another with each call, from the standard library's source of randomness for hash maps.
+pub(super) fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -45,14 +45,14 @@ pub struct Shard {
     pub events: Vec<FdbEvent>,
     /// Why the last frame that was dropped was; for capture and trace.
     pub last_drop: Option<DropReason>,
-    epoch: u64,
+    fdb_epoch: u64,
 }
 
 impl Shard {
     /// An empty memory. `seed` keys the hash of the FDB and must be secret.
     pub fn new(pool: Pool, seed: u64) -> Shard {
         let events = Vec::with_capacity(MAX_EVENTS);
-        Shard { fdb: Fdb::new(1024, 300, seed), pool, events, last_drop: None, epoch: 0 }
+        Shard { fdb: Fdb::new(1024, 300, seed), pool, events, last_drop: None, fdb_epoch: 0 }
     }
 
     fn tell(&mut self, event: FdbEvent) {
@@ -63,8 +63,8 @@ impl Shard {
 
     /// Brings the memory in line with newly published tables: forgets what is no longer there, takes over static MACs.
     pub fn sync(&mut self, tables: &Tables) {
-        if self.epoch != tables.epoch {
-            self.epoch = tables.epoch;
+        if self.fdb_epoch != tables.fdb_epoch {
+            self.fdb_epoch = tables.fdb_epoch;
             sync_fdb(&mut self.fdb, tables);
         }
     }

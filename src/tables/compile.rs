@@ -47,6 +47,7 @@ pub fn compile(
         model.networks.iter().map(|network| (NetIdx(places.networks.assign(&network.name)), network)).collect();
     let mut tables = Tables {
         epoch,
+        fdb_epoch: epoch,
         ports: Vec::new(),
         networks: Vec::new(),
         static_macs: Vec::new(),

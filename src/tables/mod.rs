@@ -24,6 +24,9 @@ pub const MAX_NETWORKS: usize = 4096;
 pub struct Tables {
     /// Counts up with every publication.
     pub epoch: u64,
+    /// The epoch in which it last changed who belongs to which network or what is known without learning: with the same
+    /// one, what was learned need not be looked through.
+    pub fdb_epoch: u64,
     /// By [`PortIdx`]; holes are slots out of use.
     pub ports: Vec<Option<PortEntry>>,
     /// By [`NetIdx`].
@@ -101,6 +104,21 @@ impl Tables {
     #[inline(always)]
     pub fn network(&self, network: NetIdx) -> Option<&NetEntry> {
         self.networks.get(network.index())?.as_ref()
+    }
+
+    /// Keeps `fdb_epoch` where nothing of what it stands for differs from the tables that are replaced.
+    pub fn carry_over(&mut self, old: &Tables) {
+        let members = |tables: &Tables| -> Vec<Vec<PortIdx>> {
+            let of = |network: &Option<NetEntry>| network.as_ref().map(|n| n.members.clone()).unwrap_or_default();
+            tables.networks.iter().map(of).collect()
+        };
+        let same = members(self) == members(old)
+            && self.static_macs == old.static_macs
+            && self.mac_aging_time == old.mac_aging_time
+            && self.fdb_capacity == old.fdb_capacity;
+        if same {
+            self.fdb_epoch = old.fdb_epoch;
+        }
     }
 
     /// A copy with counters of its own, for looking at what would happen.

@@ -17,8 +17,10 @@ use crate::types::{PortIdx, WorkerIdx};
 
 /// Frames that may wait between two workers.
 const FRAMES: usize = 1024;
-/// FDB events that may wait between a worker and each listener.
+/// FDB events that may wait between two workers.
 const EVENTS: usize = 8192;
+/// FDB events that may wait for the control thread, which looks once a second.
+const CONTROL_EVENTS: usize = 1 << 17;
 
 /// What a worker shows of itself to others.
 pub struct Link {
@@ -114,7 +116,7 @@ impl Mesh {
         Ok(Mesh {
             links: links.collect::<io::Result<_>>()?,
             inboxes: (0..count).map(|_| inbox()).collect(),
-            control: (0..count).map(|_| ArrayQueue::new(EVENTS)).collect(),
+            control: (0..count).map(|_| ArrayQueue::new(CONTROL_EVENTS)).collect(),
         })
     }
 

@@ -100,6 +100,7 @@ pub struct Worker {
     origin: std::time::Instant,
     turns_since_look: u32,
     turns_since_care: u32,
+    was_busy: bool,
     stop: bool,
 }
 
@@ -144,6 +145,7 @@ impl Worker {
             origin: setup.origin,
             turns_since_look: 0,
             turns_since_care: 0,
+            was_busy: false,
             stop: false,
         }
     }
@@ -185,7 +187,7 @@ impl Worker {
         core.follow(tables);
         let polled = core.rings.len() <= MAX_POLLED;
         self.turns_since_look += 1;
-        let look = core.ready.is_empty() || self.turns_since_look >= TURNS_PER_LOOK;
+        let look = !self.was_busy || self.turns_since_look >= TURNS_PER_LOOK;
         if look && (!polled || core.rings.len() < core.attached()) {
             self.turns_since_look = 0;
             // A failed look is made good by the next one; `sleep` reports errors that stay.
@@ -215,6 +217,7 @@ impl Worker {
         self.turns_since_care += 1;
         core.tell();
         core.shard.fdb.sweep(now.0);
+        self.was_busy = moved > 0;
         core.mesh.link(core.index).count_turn(moved as u64, core.shard.pool.free_small() as u64);
         moved
     }
