@@ -53,7 +53,7 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
         mac_limit: u32::MAX,
     };
     let networks = vec![Some(network)];
-    Tables { epoch: 1, fdb_epoch: 1, ports, networks, mac_aging_time: 300, fdb_capacity: 200_000, ..Tables::default() }
+    Tables { epoch: 1, fdb_epoch: 1, ports, networks, mac_aging_time: 300, fdb_capacity: 1 << 17, ..Tables::default() }
 }
 
 fn mac(side: u8, n: u32) -> Mac {

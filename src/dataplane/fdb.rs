@@ -11,7 +11,7 @@
 //! Each worker has a replica, and so has the control thread. A worker that learns says so by a [`FdbEvent`]; whoever
 //! misses one is put right by the refreshing event that follows within an eighth of the ageing time.
 
-use crate::sys::prefetch;
+use crate::sys::{advise_huge, prefetch};
 use crate::types::{Mac, NetIdx, PortIdx};
 
 const WAYS: usize = 4;
@@ -111,6 +111,17 @@ const FREE: Slot = Slot { key: EMPTY, port: 0, is_static: false, seen: 0 };
 #[repr(align(64))]
 struct Bucket([Slot; WAYS]);
 
+impl Bucket {
+    /// Which entry has this key. All four are compared, so that nothing depends on guessing which.
+    #[inline(always)]
+    fn way_of(&self, key: FdbKey) -> Option<usize> {
+        let [a, b, c, d] = &self.0;
+        let is = |slot: &Slot, way: u32| u32::from(slot.key == key.0) << way;
+        let ways = is(a, 0) | is(b, 1) | is(c, 2) | is(d, 3);
+        if ways == 0 { None } else { Some(ways.trailing_zeros() as usize) }
+    }
+}
+
 /// The table. See the module's documentation.
 #[derive(Clone)]
 pub struct Fdb {
@@ -138,8 +149,11 @@ impl Fdb {
     /// A table for `capacity` addresses, half filled then, that forgets after `aging` seconds. `seed` is secret.
     pub fn new(capacity: usize, aging: u32, seed: u64) -> Fdb {
         let buckets = (capacity * 2 / WAYS).next_power_of_two().max(256);
+        let mut table: Vec<Bucket> = Vec::with_capacity(buckets);
+        advise_huge(table.spare_capacity_mut());
+        table.resize(buckets, Bucket([FREE; WAYS]));
         Fdb {
-            buckets: vec![Bucket([FREE; WAYS]); buckets].into_boxed_slice(),
+            buckets: table.into_boxed_slice(),
             mask: buckets as u64 - 1,
             seed,
             aging,
@@ -174,28 +188,28 @@ impl Fdb {
         probe
     }
 
+    /// Where the probed key stands: bucket and way.
     #[inline(always)]
-    fn find(&self, probe: Probe) -> Option<&Slot> {
-        let of = |slot: &&Slot| slot.key == probe.key.0;
-        let found = self.buckets.get(probe.first as usize)?.0.iter().find(of);
-        if found.is_some() {
-            return found;
+    fn find(&self, probe: Probe) -> Option<(usize, usize)> {
+        let first = probe.first as usize;
+        if let Some(way) = self.buckets.get(first)?.way_of(probe.key) {
+            return Some((first, way));
         }
-        self.buckets.get(probe.second as usize)?.0.iter().find(of)
+        let second = probe.second as usize;
+        Some((second, self.buckets.get(second)?.way_of(probe.key)?))
     }
 
     #[inline(always)]
     fn find_mut(&mut self, probe: Probe) -> Option<&mut Slot> {
-        let of = |slot: &Slot| slot.key == probe.key.0;
-        let in_first = self.buckets.get(probe.first as usize)?.0.iter().any(of);
-        let bucket = if in_first { probe.first } else { probe.second };
-        self.buckets.get_mut(bucket as usize)?.0.iter_mut().find(|slot| of(slot))
+        let (bucket, way) = self.find(probe)?;
+        self.buckets.get_mut(bucket)?.0.get_mut(way)
     }
 
     /// The port that the probed key is behind.
     #[inline(always)]
     pub fn lookup(&self, probe: Probe) -> Option<PortIdx> {
-        self.find(probe).map(|slot| PortIdx(slot.port))
+        let (bucket, way) = self.find(probe)?;
+        Some(PortIdx(self.buckets.get(bucket)?.0.get(way)?.port))
     }
 
     /// As [`Fdb::lookup`], for one key off the path.
