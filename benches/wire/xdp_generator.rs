@@ -26,9 +26,11 @@ struct Arguments {
     /// Flows, each with a UDP source port (and beyond 50 000, a source address) of its own.
     #[arg(long, default_value_t = 1)]
     flows: u32,
-    /// Source MACs, 02:00:01:00:00:00 and up.
+    /// Source MACs, `--src-mac` and up.
     #[arg(long, default_value_t = 1)]
     macs: u32,
+    #[arg(long, default_value_t = Mac([2, 0, 1, 0, 0, 0]))]
+    src_mac: Mac,
     /// Destination MACs, `--dst-mac` and up.
     #[arg(long, default_value_t = 1)]
     dst_macs: u32,
@@ -64,7 +66,7 @@ fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
     let len = usize::try_from(arguments.size)?.saturating_sub(4).max(60);
     let mut bytes = Vec::with_capacity(len);
     bytes.extend(mac_after(arguments.dst_mac, flow % arguments.dst_macs.max(1)));
-    bytes.extend(mac_after(Mac([2, 0, 1, 0, 0, 0]), flow % arguments.macs.max(1)));
+    bytes.extend(mac_after(arguments.src_mac, flow % arguments.macs.max(1)));
     bytes.extend([8, 0]);
     let total = u16::try_from(len - 14)?;
     let mut ip = vec![0x45, 0];
@@ -87,7 +89,7 @@ fn main() -> anyhow::Result<()> {
     if arguments.announce {
         arguments.flows = arguments.macs;
         arguments.rate = 1000.0;
-        arguments.seconds = f64::from(arguments.macs) / 1000.0;
+        arguments.seconds = f64::from(arguments.macs) / 1000.0 + 0.01;
     }
     let flows = arguments.flows.max(1);
     let chunks = flows.max(64);

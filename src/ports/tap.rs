@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::link::{LinkError, Links};
 use super::netns::{Netns, NetnsError, within};
-use super::{Caps, Details, PortIo, Rx};
+use super::{BURST_BYTES, Caps, Details, PortIo, Rx};
 use crate::frame::{Burst, CHUNK_DATA, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::tap::Tap;
@@ -178,7 +178,11 @@ fn spare_large(pool: &mut Pool) -> Option<Frame> {
 
 impl PortIo for TapPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) -> Rx {
+        let mut bytes = 0;
         for _ in 0..burst.remaining_capacity() {
+            if bytes >= BURST_BYTES {
+                break;
+            }
             if self.small.is_none() {
                 self.small = spare_small(pool);
             }
@@ -186,7 +190,10 @@ impl PortIo for TapPort {
                 self.large = spare_large(pool);
             }
             let result = if self.small.is_some() {
-                self.read(pool).map(|frame| burst.push(frame))
+                self.read(pool).map(|frame| {
+                    bytes += frame.len();
+                    burst.push(frame);
+                })
             } else {
                 self.discard().and(Err(io::ErrorKind::OutOfMemory.into()))
             };
