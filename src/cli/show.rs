@@ -138,6 +138,7 @@ fn status(status: &Status) -> String {
         ("cpu", Right),
         ("state", Left),
         ("busy", Right),
+        ("cycles/frame", Right),
         ("ports", Right),
         ("rx", Right),
         ("turns", Right),
@@ -154,6 +155,7 @@ fn status(status: &Status) -> String {
             or_dash(worker.cpu),
             state.to_owned(),
             or_dash(worker.busy_fraction.map(|share| format!("{:.0}%", share * 100.0))),
+            or_dash(worker.cycles_per_frame.map(|cycles| format!("{cycles:.0}"))),
             worker.ports.len().to_string(),
             count(worker.rx_frames),
             count(worker.turns),
@@ -382,6 +384,7 @@ core  trunk of provider: 120,130-131, native storage  eth0@lab  -       1.2k    
             state: WorkerState::Polling,
             turns: 5_000_000,
             busy_fraction: Some(0.421),
+            cycles_per_frame: Some(812.3),
             ports: vec!["web1".into(), "core".into()],
             rx_frames: 1_000,
             handoff_drops: 0,
@@ -395,8 +398,8 @@ core  trunk of provider: 120,130-131, native storage  eth0@lab  -       1.2k    
 nuswitch 0.1.0, pid 7, up 1h01m
 configuration lab.toml, epoch 3
 
-WORKER  CPU  STATE    BUSY  PORTS    RX  TURNS  HANDOFF DROPS  FREE BUFFERS
-     0    2  polling   42%      2  1.0k   5.0M              0   16000/16384
+WORKER  CPU  STATE    BUSY  CYCLES/FRAME  PORTS    RX  TURNS  HANDOFF DROPS  FREE BUFFERS
+     0    2  polling   42%           812      2  1.0k   5.0M              0   16000/16384
 ";
         assert_eq!(super::status(&status), expected);
     }

@@ -51,6 +51,9 @@ pub struct Worker {
     pub turns: u64,
     /// Share of its recent turns that found frames, 0 to 1; none where it is not measured.
     pub busy_fraction: Option<f64>,
+    /// Cycles of the time stamp counter that each frame took of late, all included: receiving, deciding, sending; none
+    /// where there was no frame.
+    pub cycles_per_frame: Option<f64>,
     /// Names of the ports that it owns.
     pub ports: Vec<String>,
     /// Frames received on them since the start.

@@ -17,6 +17,7 @@ use crate::ports::Details;
 use crate::tables::compile::{Device, Places, compile};
 use crate::types::{Instant, PortIdx};
 use crate::worker::Notice;
+use crate::worker::mesh::Load;
 
 /// The running switch, as the control thread sees it.
 pub(super) struct Daemon {
@@ -42,8 +43,9 @@ pub(super) struct State {
     pub(super) journal: Journal,
     pub(super) fdb: Fdb,
     pub(super) epoch: u64,
-    /// Turns and busy turns of each worker at the last tick, and the share of busy ones in the tick before.
-    pub(super) load: Vec<(u64, u64, Option<f64>)>,
+    /// What each worker had done at the last tick; the share of busy turns, and the cycles for each frame, between the
+    /// last two ticks that had any.
+    pub(super) load: Vec<(Load, Option<f64>, Option<f64>)>,
 }
 
 impl Daemon {
@@ -52,7 +54,7 @@ impl Daemon {
         let started = Clock::now();
         let workers = Workers::start(&model.switch, started, &notices)?;
         let journal = Journal::open(&model.switch.control)?;
-        let load = vec![(0, 0, None); workers.len()];
+        let load = vec![(Load::default(), None, None); workers.len()];
         let empty = Model { switch: model.switch.clone(), ..Model::default() };
         let mut state = State {
             model: empty,
@@ -123,9 +125,12 @@ impl Daemon {
         let mut state = self.state();
         let State { workers, load, .. } = &mut *state;
         for (link, load) in workers.links().iter().zip(load) {
-            let (turns, busy) = (link.turns.get(), link.busy_turns.get());
-            let share = (turns > load.0).then(|| (busy - load.1) as f64 / (turns - load.0) as f64);
-            *load = (turns, busy, share);
+            let (before, now) = (load.0, link.load());
+            let turns = now.turns - before.turns;
+            let share = (turns > 0).then(|| (now.busy_turns - before.busy_turns) as f64 / turns as f64);
+            let frames = now.frames - before.frames;
+            let cycles = (frames > 0).then(|| (now.busy_cycles - before.busy_cycles) as f64 / frames as f64);
+            *load = (now, share, cycles.or(load.2));
         }
         let now = Instant::since(self.started);
         state.follow_fdb(now);

@@ -115,14 +115,15 @@ impl State {
             index,
             cpu: self.workers.cpu(index),
             state: if link.is_sleeping() { WorkerState::Sleeping } else { WorkerState::Polling },
-            turns: link.turns.get(),
-            busy_fraction: self.load.get(index).and_then(|load| load.2),
+            turns: link.load().turns,
+            busy_fraction: self.load.get(index).and_then(|load| load.1),
+            cycles_per_frame: self.load.get(index).and_then(|load| load.2),
             ports,
             rx_frames: slots().map(|slot| slot.device.counters.rx_frames.get()).sum(),
             handoff_drops: slots()
                 .map(|slot| slot.device.counters.dropped(crate::stats::DropReason::HandoffFull))
                 .sum(),
-            free_buffers: link.free_buffers(),
+            free_buffers: link.load().free_buffers,
             total_buffers: self.workers.buffers().into(),
         }
     }

@@ -12,7 +12,6 @@ use mio::{Poll, Waker};
 use super::WAKER;
 use crate::dataplane::fdb::FdbEvent;
 use crate::frame::Frame;
-use crate::stats::Counter;
 use crate::types::{PortIdx, WorkerIdx};
 
 /// Frames that may wait between two workers.
@@ -25,20 +24,33 @@ const CONTROL_EVENTS: usize = 1 << 17;
 /// What a worker shows of itself to others.
 pub struct Link {
     waker: Waker,
-    pub(super) sleeping: AtomicBool,
+    /// Something waits: a command, tables, frames, events.
+    attention: AtomicBool,
+    sleeping: AtomicBool,
     epoch: AtomicU64,
-    /// Turns so far.
-    pub turns: Counter,
+    load: [AtomicU64; 5],
+}
+
+/// How much a worker has done since its start.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Load {
+    /// Turns of its loop.
+    pub turns: u64,
     /// Turns that moved frames.
-    pub busy_turns: Counter,
+    pub busy_turns: u64,
     /// Frames moved.
-    pub frames: Counter,
-    free: AtomicU64,
+    pub frames: u64,
+    /// Cycles of the time stamp counter spent in busy turns.
+    pub busy_cycles: u64,
+    /// Small buffers that are free.
+    pub free_buffers: u64,
 }
 
 impl Link {
-    /// Wakes the worker if it sleeps. What it is woken for must have been written before.
+    /// Makes the worker look at what waits for it, and wakes it if it sleeps. What it is to find must have been written
+    /// before.
     pub fn wake(&self) {
+        self.attention.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst)
             && let Err(error) = self.waker.wake()
@@ -47,14 +59,40 @@ impl Link {
         }
     }
 
+    /// Whether something waits; the worker then looks at all of it.
+    #[inline(always)]
+    pub(super) fn take_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::Acquire)
+    }
+
+    /// Says that the worker is about to sleep; false when something waits already.
+    pub(super) fn begin_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        !self.attention.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn end_sleep(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
     /// Whether the worker sleeps now.
     pub fn is_sleeping(&self) -> bool {
         self.sleeping.load(Ordering::Relaxed)
     }
 
-    /// Small buffers that were free at the end of the last turn.
-    pub fn free_buffers(&self) -> u64 {
-        self.free.load(Ordering::Relaxed)
+    /// What it has done.
+    pub fn load(&self) -> Load {
+        let [turns, busy_turns, frames, busy_cycles, free_buffers] =
+            self.load.each_ref().map(|figure| figure.load(Ordering::Relaxed));
+        Load { turns, busy_turns, frames, busy_cycles, free_buffers }
+    }
+
+    pub(super) fn show(&self, load: Load) {
+        let figures = [load.turns, load.busy_turns, load.frames, load.busy_cycles, load.free_buffers];
+        for (shown, figure) in self.load.iter().zip(figures) {
+            shown.store(figure, Ordering::Relaxed);
+        }
     }
 
     /// Epoch of the tables that the worker uses.
@@ -64,16 +102,6 @@ impl Link {
 
     pub(super) fn set_epoch(&self, epoch: u64) {
         self.epoch.store(epoch, Ordering::Release);
-    }
-
-    #[inline(always)]
-    pub(super) fn count_turn(&self, moved: u64, free: u64) {
-        self.free.store(free, Ordering::Relaxed);
-        self.turns.add(1);
-        if moved > 0 {
-            self.busy_turns.add(1);
-            self.frames.add(moved);
-        }
     }
 }
 
@@ -100,12 +128,10 @@ impl Mesh {
         let links = polls.iter().map(|poll| {
             Ok(Link {
                 waker: Waker::new(poll.registry(), WAKER)?,
+                attention: AtomicBool::new(false),
                 sleeping: AtomicBool::new(false),
                 epoch: AtomicU64::new(0),
-                turns: Counter::default(),
-                busy_turns: Counter::default(),
-                frames: Counter::default(),
-                free: AtomicU64::new(0),
+                load: Default::default(),
             })
         });
         let count = polls.len();
@@ -128,12 +154,6 @@ impl Mesh {
     /// What all workers show.
     pub fn links(&self) -> &[Link] {
         &self.links
-    }
-
-    /// Whether anything waits for worker `index`.
-    pub(super) fn has_work_for(&self, index: WorkerIdx) -> bool {
-        let inbox = &self.inboxes[index.index()];
-        inbox.frames.iter().any(|ring| !ring.is_empty()) || inbox.events.iter().any(|ring| !ring.is_empty())
     }
 
     /// Gives frames for `port` to the worker that owns it; gives the number of those that found no room.
@@ -187,15 +207,12 @@ impl Mesh {
         let _ = self.control[from.index()].push(event);
     }
 
-    /// Wakes the other workers for which something waits.
-    pub(super) fn wake_sleepers(&self, from: WorkerIdx) {
-        fence(Ordering::SeqCst);
-        for (to, link) in self.links.iter().enumerate() {
-            if to != from.index() && link.is_sleeping() {
-                let inbox = &self.inboxes[to];
-                if !inbox.frames[from.index()].is_empty() || !inbox.events[from.index()].is_empty() {
-                    link.wake();
-                }
+    /// Wakes the other workers for which worker `from` has put something into their rings.
+    pub(super) fn wake_others(&self, from: WorkerIdx) {
+        for (to, (link, inbox)) in self.links.iter().zip(&self.inboxes).enumerate() {
+            let waits = || !inbox.frames[from.index()].is_empty() || !inbox.events[from.index()].is_empty();
+            if to != from.index() && waits() {
+                link.wake();
             }
         }
     }

@@ -15,7 +15,6 @@ pub mod mesh;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -30,11 +29,12 @@ use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
 use crate::stats::DropReason;
+use crate::sys::cycles;
 use crate::tables::{MAX_PORTS, Tables};
 use crate::types::{Instant, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
-use mesh::Mesh;
+use mesh::{Load, Mesh};
 
 /// How long an adaptive worker looks for more after the last frame before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
@@ -47,7 +47,9 @@ const MAX_POLLED: usize = 32;
 /// Turns between two looks at the kernel's word while there is other work.
 const TURNS_PER_LOOK: u32 = 8;
 /// Busy turns between two rounds of what devices have to do besides; an idle turn always makes one.
-const TURNS_PER_CARE: u32 = 16;
+const TURNS_PER_CARE: u64 = 16;
+/// Turns between two looks at the clock.
+const TURNS_PER_CLOCK: u32 = 16;
 const WAKER: Token = Token(usize::MAX);
 
 /// What the control thread asks of a worker. Each is answered on its channel when it is done.
@@ -99,7 +101,6 @@ pub struct Worker {
     events: Events,
     origin: std::time::Instant,
     turns_since_look: u32,
-    turns_since_care: u32,
     was_busy: bool,
     stop: bool,
 }
@@ -120,6 +121,9 @@ struct Core {
     notices: UnboundedSender<Notice>,
     /// Whether this turn put something into another worker's inbox.
     handed: bool,
+    /// Devices attached.
+    attached: usize,
+    load: Load,
 }
 
 impl Worker {
@@ -139,12 +143,13 @@ impl Worker {
                 poll: setup.poll,
                 notices: setup.notices,
                 handed: false,
+                attached: 0,
+                load: Load::default(),
             },
             commands: setup.commands,
             events: Events::with_capacity(256),
             origin: setup.origin,
             turns_since_look: 0,
-            turns_since_care: 0,
             was_busy: false,
             stop: false,
         }
@@ -157,9 +162,14 @@ impl Worker {
     pub fn run(&mut self) -> io::Result<()> {
         let origin = self.origin;
         let clock = || Instant::since(origin);
-        let mut last_work = clock();
+        let (mut now, mut age) = (clock(), 0);
+        let mut last_work = now;
         while !self.stop {
-            let now = clock();
+            // Reading the clock costs as much as a packet, and nothing here needs it to the microsecond.
+            age += 1;
+            if age == TURNS_PER_CLOCK {
+                (now, age) = (clock(), 0);
+            }
             if self.turn(now) > 0 {
                 last_work = now;
                 continue;
@@ -173,6 +183,7 @@ impl Worker {
                 std::hint::spin_loop();
             } else {
                 self.sleep(TICK)?;
+                (now, age) = (clock(), 0);
             }
         }
         self.core.close_all();
@@ -181,19 +192,23 @@ impl Worker {
 
     /// Takes what is there now from every port, once, and sends what comes of it. Gives the number of frames moved.
     pub fn turn(&mut self, now: Instant) -> usize {
-        self.obey();
+        let before = cycles();
+        let attention = self.core.mesh.link(self.core.index).take_attention();
+        if attention {
+            self.obey();
+        }
         let tables = self.tables.load();
         let core = &mut self.core;
         core.follow(tables);
+        let mut moved = if attention { core.receive_handed() } else { 0 };
         let polled = core.rings.len() <= MAX_POLLED;
         self.turns_since_look += 1;
         let look = !self.was_busy || self.turns_since_look >= TURNS_PER_LOOK;
-        if look && (!polled || core.rings.len() < core.attached()) {
+        if look && (!polled || core.rings.len() < core.attached) {
             self.turns_since_look = 0;
             // A failed look is made good by the next one; `sleep` reports errors that stay.
             let _ = core.look(&mut self.events, Some(Duration::ZERO));
         }
-        let mut moved = core.receive_handed();
         if polled {
             for at in 0..core.rings.len() {
                 let port = core.rings[at];
@@ -210,15 +225,17 @@ impl Worker {
             }
         }
         core.flush(tables);
-        if moved == 0 || self.turns_since_care >= TURNS_PER_CARE {
-            self.turns_since_care = 0;
-            core.care();
-        }
-        self.turns_since_care += 1;
         core.tell();
-        core.shard.fdb.sweep(now.0);
         self.was_busy = moved > 0;
-        core.mesh.link(core.index).count_turn(moved as u64, core.shard.pool.free_small() as u64);
+        core.load.turns += 1;
+        if moved > 0 {
+            core.load.busy_turns += 1;
+            core.load.frames += moved as u64;
+            core.load.busy_cycles += cycles() - before;
+        }
+        if moved == 0 || core.load.turns.is_multiple_of(TURNS_PER_CARE) {
+            core.care(now);
+        }
         moved
     }
 
@@ -248,14 +265,11 @@ impl Worker {
 
     /// Sleeps until a descriptor, another worker or the control thread wakes it, or `timeout` passes.
     fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
-        let link = self.core.mesh.link(self.core.index);
-        link.sleeping.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-        let stale = self.tables.load().epoch != link.epoch();
-        let work = stale || !self.commands.is_empty() || self.core.mesh.has_work_for(self.core.index);
-        let timeout = if work { Duration::ZERO } else { timeout };
+        let mesh = self.core.mesh.clone();
+        let link = mesh.link(self.core.index);
+        let timeout = if link.begin_sleep() { timeout } else { Duration::ZERO };
         let slept = self.core.look(&mut self.events, Some(timeout));
-        self.core.mesh.link(self.core.index).sleeping.store(false, Ordering::SeqCst);
+        link.end_sleep();
         slept
     }
 
@@ -266,10 +280,6 @@ impl Worker {
 }
 
 impl Core {
-    fn attached(&self) -> usize {
-        self.ports.iter().flatten().count()
-    }
-
     /// Moves on to newly published tables.
     fn follow(&mut self, tables: &Tables) {
         let link = self.mesh.link(self.index);
@@ -319,12 +329,14 @@ impl Core {
             self.rings.push(port);
         }
         self.out.make_room(port.index() + 1);
+        self.attached += 1;
         self.ports[port.index()] = Some(Attached::new(io, port, self.poll.registry()));
         self.make_ready(port);
     }
 
     fn detach(&mut self, port: PortIdx) {
         let Some(attached) = self.ports.get_mut(port.index()).and_then(Option::take) else { return };
+        self.attached -= 1;
         self.rings.retain(|ring| *ring != port);
         self.ready.retain(|ready| *ready != port);
         attached.close(self.poll.registry(), &mut self.shard.pool);
@@ -409,8 +421,12 @@ impl Core {
         });
     }
 
-    /// Lets devices do what falls due besides receiving and sending. A device that is busy does it on its way.
-    fn care(&mut self) {
+    /// What falls due besides frames: devices do their housekeeping (a busy one does it on its way), MACs age, and the
+    /// worker shows what it has done.
+    fn care(&mut self, now: Instant) {
+        self.shard.fdb.sweep(now.0);
+        self.load.free_buffers = self.shard.pool.free_small() as u64;
+        self.mesh.link(self.index).show(self.load);
         for port in &self.rings {
             if let Some(Some(attached)) = self.ports.get_mut(port.index()) {
                 attached.io.turn(&mut self.shard.pool);
@@ -425,7 +441,7 @@ impl Core {
             self.mesh.tell(self.index, event);
         }
         if std::mem::take(&mut self.handed) {
-            self.mesh.wake_sleepers(self.index);
+            self.mesh.wake_others(self.index);
         }
     }
 }
