@@ -14,6 +14,8 @@ pub(super) struct Attached {
     pub(super) io: Box<dyn PortIo>,
     /// Whether it stands in the worker's list of ready ports.
     pub(super) ready: bool,
+    /// Receives in a row that gave nothing.
+    pub(super) empty: u8,
     /// Whether the control thread was told that the device is gone.
     pub(super) gone: bool,
     pub(super) taps: Vec<CaptureTap>,
@@ -27,7 +29,7 @@ impl Attached {
                 tracing::warn!(%error, port = port.0, "cannot wait for the device");
             }
         }
-        Attached { io, ready: false, gone: false, taps: Vec::new() }
+        Attached { io, ready: false, empty: 0, gone: false, taps: Vec::new() }
     }
 
     pub(super) fn close(self, registry: &Registry, pool: &mut Pool) {

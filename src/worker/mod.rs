@@ -50,6 +50,9 @@ const TURNS_PER_LOOK: u32 = 8;
 const TURNS_PER_CARE: u64 = 16;
 /// Turns between two looks at the clock.
 const TURNS_PER_CLOCK: u32 = 16;
+/// Up to this many ports are asked on after they had nothing, this often in a row.
+const MAX_LINGERING: usize = 8;
+const EMPTY_READS: u8 = 64;
 const WAKER: Token = Token(usize::MAX);
 
 /// What the control thread asks of a worker. Each is answered on its channel when it is done.
@@ -203,7 +206,7 @@ impl Worker {
         let mut moved = if attention { core.receive_handed() } else { 0 };
         let polled = core.rings.len() <= MAX_POLLED;
         self.turns_since_look += 1;
-        let look = !self.was_busy || self.turns_since_look >= TURNS_PER_LOOK;
+        let look = self.turns_since_look >= TURNS_PER_LOOK || (!self.was_busy && core.ready.is_empty());
         if look && (!polled || core.rings.len() < core.attached) {
             self.turns_since_look = 0;
             // A failed look is made good by the next one; `sleep` reports errors that stay.
@@ -219,10 +222,11 @@ impl Worker {
             let port = core.ready[at];
             let (rx, count) = core.receive(port, tables, now);
             moved += count;
-            if rx != Rx::More {
-                core.ready.swap_remove(at);
-                core.mark_ready(port, false);
+            if rx == Rx::More || core.may_linger(port, rx, count) {
+                continue;
             }
+            core.ready.swap_remove(at);
+            core.mark_ready(port, false);
         }
         core.flush(tables);
         core.tell();
@@ -306,12 +310,23 @@ impl Core {
     }
 
     fn make_ready(&mut self, port: PortIdx) {
+        let polled = self.rings.len() <= MAX_POLLED;
         if let Some(Some(attached)) = self.ports.get_mut(port.index())
             && !attached.ready
+            && !(polled && attached.io.is_ring())
         {
             attached.ready = true;
             self.ready.push(port);
         }
+    }
+
+    /// Whether a port that has nothing now is asked again next turn. While few ports are busy, that finds the next frame
+    /// sooner, and for less, than asking the kernel about all of them.
+    fn may_linger(&mut self, port: PortIdx, rx: Rx, count: usize) -> bool {
+        let few = self.ready.len() <= MAX_LINGERING;
+        let Some(Some(attached)) = self.ports.get_mut(port.index()) else { return false };
+        attached.empty = if count > 0 { 0 } else { attached.empty.saturating_add(1) };
+        few && rx == Rx::Drained && attached.empty < EMPTY_READS
     }
 
     fn mark_ready(&mut self, port: PortIdx, ready: bool) {
