@@ -137,10 +137,14 @@ impl Running {
         let rows = self.report.rows.get(first..).unwrap_or_default();
         let (sent, received) = rows.iter().fold((0, 0), |(s, r), row| (s + row.sent, r + row.received));
         let paths = format!("{} path{}", rows.len(), if rows.len() == 1 { "" } else { "s" });
-        let figures: Vec<&str> = rows.iter().map(|row| row.figure.as_str()).collect();
+        let times = rows.iter().filter_map(|row| row.value).map(|(_, time)| time);
+        let (least, most) =
+            times.fold((f64::MAX, 0.0_f64), |(least, most), time| (least.min(time), most.max(time)));
+        let times =
+            if rows.len() == 1 { format!("{most:.0} us") } else { format!("{least:.0} to {most:.0} us") };
         Ok(self.report.say(format!(
             "  ping     {title:<6} {paths:<8} {sent:>4} sent {received:>4} back   {}",
-            figures.join(", ")
+            if received == 0 { "" } else { &times }
         ))?)
     }
 
@@ -256,7 +260,9 @@ impl Running {
         let answer: view::Trace = self.switch.client.post("/v1/trace", &request)?;
         self.report.say("\n  $ nuswitch trace --port trunk eth src=… dst=… vlan=100")?;
         for line in trace::render(&answer, &frame).lines() {
-            self.report.say(format!("  {line}"))?;
+            for line in report::wrap(line) {
+                self.report.say(format!("  {line}"))?;
+            }
         }
         self.report.say("")?;
         let goal: Vec<&str> = answer.outputs.iter().map(|output| output.port.as_str()).collect();

@@ -149,6 +149,20 @@ impl Report {
     }
 }
 
+/// A line in pieces that fit a terminal, broken behind a comma, further ones indented.
+pub(super) fn wrap(line: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for part in line.split_inclusive(", ") {
+        match lines.last_mut() {
+            Some(last) if last.chars().count() + part.trim_end().chars().count() < WIDTH - 2 => {
+                last.push_str(part)
+            }
+            _ => lines.push(format!("        {part}")),
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
 /// A bar of so large a part of the longest.
 pub(super) fn bar(part: f64) -> String {
     let blocks = (0..).map(f64::from).take_while(|&at| at + 0.5 <= part.min(1.0) * BAR).count();
@@ -208,6 +222,18 @@ mod tests {
         let json = report.json();
         assert_eq!((&json[1]["lost"], &json[0]["ok"]), (&json!(100_000_000), &json!(true)));
         assert_eq!(json[0]["bits_per_second"], json!(12.34e9));
+    }
+
+    #[test]
+    fn long_lines_are_broken_and_lose_nothing() {
+        let long =
+            ["received on trunk: 02:00:00:00:00:08 > fa:16:3e:93:cd:38", "VLAN 100", "IPv4", "64 bytes"]
+                .join(", ");
+        let lines = wrap(&long);
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.chars().count() < WIDTH - 2), "{lines:?}");
+        assert_eq!(lines.concat().replace("        ", " "), long);
+        assert_eq!(wrap("  short, line"), ["  short, line"]);
     }
 
     #[test]
