@@ -60,12 +60,15 @@ impl Demo {
         let lab = Lab::build(can)?;
         let switch = Switch::start(directory, |control| lab.config(control))?;
         let mut running = Running { lab, switch, report, stop, time: Duration::from_secs(self.seconds) };
-        match running.show_all().and_then(|()| if self.keep { running.keep() } else { Ok(()) }) {
-            Ok(()) => {}
-            Err(error) if error.is::<Interrupted>() => {}
+        let interrupted = match running.show_all() {
+            Ok(()) => false,
+            Err(error) if error.is::<Interrupted>() => true,
             Err(error) => return Err(error),
+        };
+        if self.keep && !interrupted {
+            running.keep()?;
         }
-        running.finish(begin, self.json)
+        running.finish(begin, interrupted, self.json)
     }
 }
 
@@ -125,11 +128,11 @@ impl Running {
         let (pid, control) = (std::process::id(), self.switch.file("control.sock"));
         let Some(host) = self.lab.of("open").first().copied() else { return Ok(()) };
         let user = if self.lab.can.root { "" } else { "-U --preserve-credentials " };
-        self.report.say(self.report.table())?;
         self.report.say(format!(
-            "The lab runs until Ctrl-C. Look at it from another terminal:\n\
+            "\nThe lab runs until Ctrl-C. Look at it from another terminal:\n\
              \x20 nuswitch --control {control} show ports\n\
-             \x20 nuswitch --control {control} capture {name} -w - | tcpdump -n -r -\n\
+             \x20 nuswitch --control {control} capture {name} -w - | \\\n\
+             \x20     tcpdump -n -r -\n\
              \x20 cat {config}\n\
              Be {name}, {address}:\n\
              \x20 nsenter {user}-t {pid} --net={netns} ping {address}",
@@ -146,10 +149,9 @@ impl Running {
     }
 
     /// Ends the switch and gives the outcome.
-    fn finish(mut self, begin: Instant, json: bool) -> anyhow::Result<ExitCode> {
+    fn finish(mut self, begin: Instant, interrupted: bool, json: bool) -> anyhow::Result<ExitCode> {
         let drops: Vec<view::Drop> = self.switch.client.get_key("/v1/drops", "drops").unwrap_or_default();
         let ended = self.switch.end();
-        let interrupted = self.stop.is_wanted();
         let (checks, wrong) = (self.report.rows.len(), self.report.wrong());
         let ok = wrong == 0 && ended.is_ok() && !interrupted;
         let seconds = begin.elapsed().as_secs_f64();

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const WINDOW: u64 = 256;
 const BURST: u64 = 64;
 /// After so long without one coming, those under way are lost.
-const LOST_AFTER: Duration = Duration::from_millis(500);
+const LOST_AFTER: Duration = Duration::from_secs(1);
 /// A frame of the least length (IEEE 802.3: 64 bytes with its FCS): the rest after its Ethernet header.
 const LEAST: usize = 46;
 /// IEEE 802, local experimental EtherType 1: no kernel answers it.

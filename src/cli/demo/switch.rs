@@ -19,32 +19,58 @@ use crate::sys::child::ends_with_us;
 /// How long the switch may take to have all ports, and to end. Far more than it needs, against waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory of our own that goes with this value.
-pub(super) struct Directory(PathBuf);
+/// Directories of demos are called this, and the number of the process.
+const PREFIX: &str = "nuswitch-demo-";
+
+/// A directory of our own that goes with this value. It is locked while we live, so that the next demo can tell what
+/// one that was killed has left behind.
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Directory {
     /// Makes it.
     pub(super) fn new() -> anyhow::Result<Directory> {
-        let name = format!("nuswitch-demo-{}", std::process::id());
-        let mut path = std::env::temp_dir().join(&name);
+        let mut parent = std::env::temp_dir();
         // A socket's path has at most 107 bytes (unix(7)).
-        if path.as_os_str().len() > 80 || !path.is_absolute() {
-            path = Path::new("/tmp").join(&name);
+        if parent.as_os_str().len() > 60 || !parent.is_absolute() {
+            parent = PathBuf::from("/tmp");
         }
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("cannot make the directory {}", path.display()))?;
-        Ok(Directory(path))
+        sweep(&parent);
+        let path = parent.join(format!("{PREFIX}{}", std::process::id()));
+        let failed = || format!("cannot make the directory {}", path.display());
+        DirBuilder::new().mode(0o700).create(&path).with_context(failed)?;
+        let lock = File::open(&path).with_context(failed)?;
+        lock.lock().with_context(failed)?;
+        Ok(Directory { path, _lock: lock })
     }
 
     /// A file in it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 }
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes what demos that were killed have left: directories of ours that nobody has locked. One that is just being made
+/// is spared, too: it is empty.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if ours && is_directory && entry.path().join("lab.toml").exists() {
+            let unlocked = File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok());
+            if unlocked {
+                // Another user's stays.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
