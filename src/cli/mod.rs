@@ -6,6 +6,7 @@ pub mod table;
 
 mod capture;
 mod check;
+mod demo;
 mod reload;
 mod run;
 mod show;
@@ -25,6 +26,7 @@ const MISTAKE: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
+  nuswitch demo                           see it work, in a lab of its own
   nuswitch check lab.toml                 is the file right?
   nuswitch run --config lab.toml          run the switch in the foreground
   nuswitch show ports                     what is connected, and how much passes
@@ -87,6 +89,8 @@ pub enum LogFormat {
 enum Command {
     /// Run the switch in the foreground until SIGTERM or SIGINT; SIGHUP reloads
     Run(run::Run),
+    /// Build a small lab, run the switch in it, check and measure it
+    Demo(demo::Demo),
     /// Check configuration files without starting anything
     Check(check::Check),
     /// Apply what changed in the configuration file of the running switch
@@ -105,6 +109,7 @@ impl Cli {
         let control = &self.control;
         let result = match self.command {
             Command::Run(run) => run.execute(),
+            Command::Demo(demo) => demo.execute(),
             Command::Check(check) => check.execute(),
             Command::Reload(reload) => reload.execute(control),
             Command::Show(show) => show.execute(control),

@@ -61,7 +61,7 @@ impl Trace {
     }
 }
 
-fn render(trace: &view::Trace, frame: &[u8]) -> String {
+pub(super) fn render(trace: &view::Trace, frame: &[u8]) -> String {
     let mut text = format!("received on {}: {}\n", trace.port, describe(frame));
     let width = trace.steps.iter().map(|step| step.stage.len()).max().unwrap_or(0);
     for step in &trace.steps {

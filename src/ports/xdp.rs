@@ -508,9 +508,9 @@ impl Queue {
     }
 
     fn count_losses(&mut self, counters: &PortCounters) {
-        let now = self.socket.losses();
-        let long = now.dropped.saturating_sub(self.seen.dropped);
-        let full = (now.ring_full + now.no_chunk).saturating_sub(self.seen.ring_full + self.seen.no_chunk);
+        let (now, zero_copy) = (self.socket.losses(), self.socket.way().zero_copy);
+        let long = now.too_long(zero_copy).saturating_sub(self.seen.too_long(zero_copy));
+        let full = now.no_room().saturating_sub(self.seen.no_room());
         counters.rx_frames.add(long + full);
         counters.count_drop(DropReason::RxTruncated, long);
         counters.count_drop(DropReason::NoBuffer, full);

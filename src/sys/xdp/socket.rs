@@ -52,6 +52,34 @@ pub struct Losses {
     pub bad_tx: u64,
 }
 
+impl Losses {
+    /// Frames that were not deliverable for another reason than a lack of room. In copy mode the kernel counts a frame
+    /// that finds the fill ring empty twice, as `rx_fill_ring_empty_descs` and as `rx_dropped` (`__xsk_rcv`); in
+    /// zero-copy mode the driver asks for chunks, and only the first moves.
+    pub fn too_long(&self, zero_copy: bool) -> u64 {
+        if zero_copy { self.dropped } else { self.dropped.saturating_sub(self.no_chunk) }
+    }
+
+    /// Frames that found no chunk or no place in the rx ring.
+    pub fn no_room(&self) -> u64 {
+        self.ring_full + self.no_chunk
+    }
+}
+
+#[cfg(test)]
+mod loss_tests {
+    use super::Losses;
+
+    #[test]
+    fn a_frame_that_found_no_chunk_is_lost_once() {
+        let starved = Losses { dropped: 14, no_chunk: 14, ..Losses::default() };
+        assert_eq!((starved.too_long(false), starved.no_room()), (0, 14));
+        let mixed = Losses { dropped: 17, no_chunk: 14, ring_full: 2, bad_tx: 0 };
+        assert_eq!((mixed.too_long(false), mixed.no_room()), (3, 16));
+        assert_eq!(mixed.too_long(true), 17, "a zero-copy driver's own requests are no frames that were dropped");
+    }
+}
+
 /// What became of a request to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kick {

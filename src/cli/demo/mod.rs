@@ -1,0 +1,192 @@
+//! `nuswitch demo`: a small lab, the switch in it, and a proof that it works here. Needs no configuration, no installed
+//! tool and no root.
+//!
+//! It tests what it shows: each line of the table at the end is a check, and one that fails makes the exit code 1.
+
+mod checks;
+mod lab;
+mod ping;
+mod rates;
+mod report;
+mod stop;
+mod switch;
+
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use super::print;
+use crate::control::view;
+use lab::{BLUE, GREEN, Kind, Lab};
+use report::Report;
+use stop::{Interrupted, Stop};
+use switch::{Directory, Switch};
+
+/// Build a small lab, run the switch in it, check and measure it, and leave nothing behind.
+///
+/// Hosts are network namespaces without names. As root all kinds of port take part; as an ordinary user, in a user
+/// namespace, all but AF_XDP, and TAPs where /dev/net/tun may be opened. Exits with 0 when everything was right.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Seconds for each measurement
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Leave the lab running at the end, until Ctrl-C, and tell how to look at it
+    #[arg(long)]
+    keep: bool,
+    /// Print nothing but the outcome, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        let begin = Instant::now();
+        // First of all, because a process with threads may not enter a user namespace.
+        let can = lab::enter()?;
+        let stop = Stop::listen()?;
+        let report = Report::new(self.json);
+        // For each kind of port TCP and frames, and some seconds for all else.
+        let rates = u64::try_from(can.kinds().len())? * 2 * self.seconds;
+        report.say(format!(
+            "nuswitch demo: builds a lab of network namespaces, runs the switch in it,\n\
+             checks and measures it for about {} seconds, and leaves nothing behind.\n",
+            rates + 2
+        ))?;
+        let directory = Directory::new()?;
+        let lab = Lab::build(can)?;
+        let switch = Switch::start(directory, |control| lab.config(control))?;
+        let mut running = Running { lab, switch, report, stop, time: Duration::from_secs(self.seconds) };
+        let interrupted = match running.show_all() {
+            Ok(()) => false,
+            Err(error) if error.is::<Interrupted>() => true,
+            Err(error) => return Err(error),
+        };
+        if self.keep && !interrupted {
+            running.keep()?;
+        }
+        running.finish(begin, interrupted, self.json)
+    }
+}
+
+/// The demo while it runs. Dropping it ends the switch first, then the lab.
+struct Running {
+    switch: Switch,
+    lab: Lab,
+    report: Report,
+    stop: Stop,
+    /// For each measurement.
+    time: Duration,
+}
+
+impl Running {
+    fn show_all(&mut self) -> anyhow::Result<()> {
+        self.introduce()?;
+        self.pings()?;
+        self.isolation()?;
+        self.dropping()?;
+        self.trace()?;
+        self.rates()?;
+        self.accounts()
+    }
+
+    /// The lab in a few lines, and the switch that comes up.
+    fn introduce(&mut self) -> anyhow::Result<()> {
+        let names = |network| {
+            let hosts = self.lab.of(network);
+            hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let guest = if self.lab.can.no_tap.is_none() { " guest" } else { "" };
+        self.report.say(format!("  open    untagged   {}{guest} trunk", names("open")))?;
+        self.report.say(format!("  blue    VLAN {BLUE}   {} trunk (tagged)", names("blue")))?;
+        self.report.say(format!("  green   VLAN {GREEN}   {}", names("green")))?;
+        self.report.say(format!("  beside  the kernel's bridge: {}", names("none")))?;
+        let left_out = [("tap and guest", &self.lab.can.no_tap), ("xdp", &self.lab.can.no_xdp)];
+        for (kind, reason) in left_out {
+            if let Some(reason) = reason {
+                self.report.say(format!("  without {kind} ports here: {reason}"))?;
+            }
+        }
+        self.report.say(format!("\n  $ nuswitch run --config {}", self.switch.file("lab.toml")))?;
+        let begin = Instant::now();
+        let ports = self.switch.wait(&self.stop)?;
+        let count = |kind: &str| ports.iter().filter(|port| port.interface.kind == kind).count();
+        let kinds = ["tap", "guest", "packet", "xdp"].map(|kind| (kind, count(kind)));
+        let kinds =
+            kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, count)| format!("{count} {kind}"));
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        let time = begin.elapsed().as_secs_f64();
+        self.report.say(format!("  {} ports up after {time:.1} s: {kinds}\n", ports.len()))?;
+        Ok(())
+    }
+
+    /// Waits for Ctrl-C.
+    fn keep(&mut self) -> anyhow::Result<()> {
+        let (pid, control) = (std::process::id(), self.switch.file("control.sock"));
+        let Some(host) = self.lab.of("open").first().copied() else { return Ok(()) };
+        let user = if self.lab.can.root { "" } else { "-U --preserve-credentials " };
+        self.report.say(format!(
+            "\nThe lab runs until Ctrl-C. Look at it from another terminal:\n\
+             \x20 nuswitch --control {control} show ports\n\
+             \x20 nuswitch --control {control} capture {name} -w - | \\\n\
+             \x20     tcpdump -n -r -\n\
+             \x20 cat {config}\n\
+             Be {name}, {address}:\n\
+             \x20 nsenter {user}-t {pid} --net={netns} ping {address}",
+            name = host.name,
+            config = self.switch.file("lab.toml"),
+            netns = host.netns.path().display(),
+            address = self.lab.of("open").last().map_or(host.address, |other| other.address),
+        ))?;
+        while !self.stop.is_wanted() {
+            anyhow::ensure!(self.switch.is_alive(), "the switch has ended; its log:\n{}", self.switch.log());
+            sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Ends the switch and gives the outcome.
+    fn finish(mut self, begin: Instant, interrupted: bool, json: bool) -> anyhow::Result<ExitCode> {
+        let drops: Vec<view::Drop> = self.switch.client.get_key("/v1/drops", "drops").unwrap_or_default();
+        let ended = self.switch.end();
+        let (checks, wrong) = (self.report.rows.len(), self.report.wrong());
+        let ok = wrong == 0 && ended.is_ok() && !interrupted;
+        let seconds = begin.elapsed().as_secs_f64();
+        if json {
+            let outcome = json!({
+                "ok": ok, "interrupted": interrupted, "seconds": seconds, "root": self.lab.can.root,
+                "without": { "tap": self.lab.can.no_tap, "xdp": self.lab.can.no_xdp },
+                "tests": self.report.json(), "drops": drops, "switch": ended.as_ref().err(),
+            });
+            print(format_args!("{outcome:#}\n"))?;
+        } else {
+            self.report.say(format!("\n{}", self.report.table()))?;
+            let dropped = drops.iter().map(|drop| format!("{} {} {}", drop.port, drop.reason, drop.count));
+            let dropped = dropped.collect::<Vec<_>>();
+            if !dropped.is_empty() {
+                self.report.say(format!("Dropped by the switch: {}.", dropped.join(", ")))?;
+            }
+        }
+        if let Err(error) = &ended {
+            eprintln!("error: {error}; its log:\n{}", self.switch.log());
+        }
+        self.report.say(match (interrupted, wrong) {
+            (true, _) => format!("Interrupted after {seconds:.1} s; the lab is gone."),
+            (_, 0) if ok => format!("All {checks} checks passed in {seconds:.1} s. The lab is gone."),
+            (_, wrong) => {
+                format!("{wrong} of {checks} checks went WRONG in {seconds:.1} s. The lab is gone.")
+            }
+        })?;
+        Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Kind {
+    /// As the measurements name it.
+    fn title(self) -> &'static str {
+        if self == Kind::Bridge { "Linux bridge" } else { self.name() }
+    }
+}

@@ -1,0 +1,124 @@
+//! `nuswitch demo` as a user runs it. It takes the whole machine for some seconds, so it runs where NUSWITCH_SYSTEM is 1.
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// Whether to run. Says why not.
+fn wanted() -> bool {
+    let wanted = std::env::var_os("NUSWITCH_SYSTEM").is_some_and(|value| value == "1");
+    if !wanted {
+        eprintln!("skipped: set NUSWITCH_SYSTEM=1");
+    }
+    wanted
+}
+
+/// Without any variable that a user may not have.
+fn demo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nuswitch"));
+    command.arg("demo").args(["--seconds", "1"]).args(arguments);
+    command.env_clear().env("PATH", "/usr/bin:/bin").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Its directory goes with it.
+fn assert_clean(process: u32) {
+    let left = std::path::Path::new("/tmp").join(format!("nuswitch-demo-{process}"));
+    assert!(!left.exists(), "{} is left behind", left.display());
+}
+
+#[test]
+fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
+    if !wanted() {
+        return;
+    }
+    let child = demo(&[]).spawn().unwrap();
+    let process = child.id();
+    let output = child.wait_with_output().unwrap();
+    let text = text(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("nuswitch demo: "), "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "too long for a terminal: {line}");
+    }
+    for part in
+        ["TEST  ", "isolated  blue1 > green1", "vlan_not_allowed", "packet1 > packet2", "checks passed"]
+    {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+    assert!(!text.contains("WRONG") && !text.contains('\r'), "{text}");
+    assert_clean(process);
+}
+
+#[test]
+fn two_at_once_do_not_meet_and_one_may_be_an_ordinary_users() {
+    if !wanted() {
+        return;
+    }
+    let mut user = demo(&["--json"]);
+    if nix::unistd::geteuid().is_root() {
+        // `nobody` must be able to reach the program.
+        let program = std::env::temp_dir().join(format!("nuswitch-demo-test-{}", std::process::id()));
+        std::fs::copy(env!("CARGO_BIN_EXE_nuswitch"), &program).unwrap();
+        user = Command::new(&program);
+        user.args(["demo", "--seconds", "1", "--json"]).env_clear().current_dir("/");
+        user.stdout(Stdio::piped()).stderr(Stdio::piped()).uid(65534).gid(65534);
+        let child = user.spawn().unwrap();
+        let both = [demo(&["--json"]).spawn().unwrap(), child].map(outcome);
+        std::fs::remove_file(program).unwrap();
+        assert_eq!(both[1]["root"], false);
+        assert!(both[1]["without"]["xdp"].is_string(), "an ordinary user may not load an XDP program");
+    } else {
+        let _ = [demo(&["--json"]).spawn().unwrap(), user.spawn().unwrap()].map(outcome);
+    }
+}
+
+/// Waits for it and reads what it says, which must be that all was right.
+fn outcome(child: Child) -> Value {
+    let process = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(outcome["ok"], true);
+    let tests = outcome["tests"].as_array().unwrap();
+    for name in ["ping", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
+        assert!(tests.iter().any(|test| test["test"] == name && test["ok"] == true), "{name}: {outcome:#}");
+    }
+    let packet =
+        tests.iter().find(|test| test["test"] == "tcp" && test["what"] == "packet1 > packet2").unwrap();
+    assert!(packet["bits_per_second"].as_f64().unwrap() > 0.0 && packet["sent"] == packet["received"]);
+    assert_clean(process);
+    outcome
+}
+
+#[test]
+fn an_interrupted_demo_cleans_up_and_is_no_success() {
+    if !wanted() {
+        return;
+    }
+    use nix::sys::signal::{Signal, kill};
+    use std::io::Read;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nuswitch"));
+    command.args(["demo", "--seconds", "60"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let process = child.id();
+    let mut text = String::new();
+    let mut piece = [0; 4096];
+    let output = child.stdout.as_mut().unwrap();
+    while !text.contains("ports up") {
+        let len = output.read(&mut piece).unwrap();
+        assert!(len > 0, "it ended early: {text}");
+        text.push_str(&String::from_utf8_lossy(&piece[..len]));
+    }
+    kill(nix::unistd::Pid::from_raw(process.cast_signed()), Signal::SIGINT).unwrap();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains("Interrupted after"), "{text}");
+    assert_clean(process);
+}
