@@ -25,7 +25,7 @@ use mio::{Events, Poll, Token};
 
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Silent;
-use crate::dataplane::{Shard, process};
+use crate::dataplane::{Shard, hear, process};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
@@ -187,7 +187,7 @@ impl Worker {
             // A failed look is made good by the next one; `sleep` reports errors that stay.
             let _ = core.look(&mut self.events, Some(Duration::ZERO));
         }
-        let mut moved = core.receive_handed();
+        let mut moved = core.receive_handed(tables);
         if polled {
             for at in 0..core.rings.len() {
                 let port = core.rings[at];
@@ -366,14 +366,14 @@ impl Core {
     }
 
     /// Frames that other workers decided on and that leave by ports of this one.
-    fn receive_handed(&mut self) -> usize {
+    fn receive_handed(&mut self, tables: &Tables) -> usize {
         let Core { mesh, out, shard, index, .. } = self;
         let mut moved = 0;
         mesh.receive(*index, |port, frame| {
             out.push(port, frame);
             moved += 1;
         });
-        mesh.receive_events(*index, |event| shard.fdb.apply(event));
+        mesh.receive_events(*index, |event| hear(&mut shard.fdb, tables, event));
         moved
     }
 
