@@ -15,21 +15,8 @@ use std::os::fd::RawFd;
 
 use serde::Serialize;
 
+pub use crate::frame::Caps;
 use crate::frame::{Burst, Frame, Pool};
-
-/// What a device can take beyond plain frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Caps {
-    /// Frames whose checksum is unfinished ([`crate::frame::Offload::NEEDS_CSUM`]).
-    pub checksum: bool,
-    /// TCP GSO frames, IPv4 and IPv6.
-    pub tso: bool,
-    /// UDP GSO frames (`GSO_UDP_L4`).
-    pub uso: bool,
-    /// Longest packet that the device takes, without the Ethernet header and one VLAN tag, in bytes. GSO frames are
-    /// measured by their segments.
-    pub mtu: u16,
-}
 
 /// How a receive ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
