@@ -11,7 +11,17 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "control", "worker", "dataplane", "tables", "model", "ports", "pcapng", "frame", "stats", "sys", "types",
+            "control",
+            "worker",
+            "dataplane",
+            "tables",
+            "model",
+            "ports",
+            "pcapng",
+            "frame",
+            "stats",
+            "sys",
+            "types",
             "wire",
         ],
     ),
@@ -30,15 +40,32 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 /// Exceptions: a file, what it names, and why that is right.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("dataplane/fdb.rs", "sys", "the prefetch instruction, which is pure"),
-];
+const EXCEPTIONS: &[(&str, &str, &str)] =
+    &[("dataplane/fdb.rs", "sys", "the prefetch instruction, which is pure")];
 
 /// Modules that are pure, and words that would make them see a clock, a thread, a file or a logger.
 const PURE: &[&str] = &["dataplane", "services", "tables", "model", "wire"];
 const IMPURE: &[&str] = &[
-    "Instant::now", "SystemTime", "std::thread", "thread::", "std::fs", "fs::", "File", "RawFd", "OwnedFd", "std::net::Udp",
-    "std::net::Tcp", "std::env", "tracing", "log::", "rand::", "getrandom", "RandomState", "Mutex", "RwLock", "println!",
+    "Instant::now",
+    "SystemTime",
+    "std::thread",
+    "thread::",
+    "std::fs",
+    "fs::",
+    "File",
+    "RawFd",
+    "OwnedFd",
+    "std::net::Udp",
+    "std::net::Tcp",
+    "std::env",
+    "tracing",
+    "log::",
+    "rand::",
+    "getrandom",
+    "RandomState",
+    "Mutex",
+    "RwLock",
+    "println!",
     "eprintln!",
 ];
 
@@ -77,7 +104,8 @@ fn module(file: &str) -> &str {
 
 /// The modules that stand behind `crate::` in a text, alone or in a list in braces.
 fn named(code: &str) -> BTreeSet<String> {
-    let word = |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
+    let word =
+        |text: &str| text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>();
     let mut found = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
@@ -119,7 +147,9 @@ fn imports_point_down() {
         for other in named(&code) {
             let excepted = EXCEPTIONS.iter().any(|(at, what, _)| *at == file && *what == other);
             if other != own && table.contains_key(&*other) && !allowed.contains(&&*other) && !excepted {
-                wrong.push(format!("src/{file}: `{own}` names `{other}`, which stands above it or is none of its business"));
+                wrong.push(format!(
+                    "src/{file}: `{own}` names `{other}`, which stands above it or is none of its business"
+                ));
             }
         }
     }
@@ -130,7 +160,12 @@ fn imports_point_down() {
 #[test]
 fn the_table_has_no_circles() {
     let table: BTreeMap<&str, &[&str]> = MAY_NAME.iter().copied().collect();
-    fn reaches<'a>(table: &BTreeMap<&'a str, &'a [&'a str]>, from: &'a str, to: &str, seen: &mut BTreeSet<&'a str>) -> bool {
+    fn reaches<'a>(
+        table: &BTreeMap<&'a str, &'a [&'a str]>,
+        from: &'a str,
+        to: &str,
+        seen: &mut BTreeSet<&'a str>,
+    ) -> bool {
         let next = table.get(from).copied().unwrap_or_default();
         next.iter().any(|next| *next == to || seen.insert(next) && reaches(table, next, to, seen))
     }
@@ -172,7 +207,8 @@ fn has_word(code: &str, word: &str) -> bool {
 
 #[test]
 fn this_test_sees_what_it_looks_for() {
-    let seen: Vec<String> = named("use crate::{frame::{Pool, Frame}, wire, types::Mac};\ncrate::sys::x()").into_iter().collect();
+    let seen: Vec<String> =
+        named("use crate::{frame::{Pool, Frame}, wire, types::Mac};\ncrate::sys::x()").into_iter().collect();
     assert_eq!(seen, ["frame", "sys", "types", "wire"]);
     assert_eq!(code("a(); // unsafe\n#[cfg(test)]\nmod tests {\n unsafe {} }").trim(), "a();");
     assert!(has_word("x = Instant::now()", "Instant::now") && !has_word("deny(unsafe_code)", "unsafe"));
