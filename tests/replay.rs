@@ -79,3 +79,23 @@ proptest! {
         parse::run(&data);
     }
 }
+
+/// Arbitrary bytes do make switches that forward, flood and drop: else the properties above would say nothing.
+#[test]
+fn arbitrary_inputs_reach_every_end() {
+    let (mut state, mut ends) = (0x9e37_79b9_7f4a_7c15u64, [0; 3]);
+    for _ in 0..500 {
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        let data: Vec<u8> = (0..700).map(|_| byte()).collect();
+        for (sum, count) in ends.iter_mut().zip(process::reach(&data)) {
+            *sum += count;
+        }
+    }
+    println!("forwarded, flooded, dropped: {ends:?}");
+    assert!(ends.iter().all(|count| *count > 20), "{ends:?}");
+}

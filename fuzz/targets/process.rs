@@ -23,8 +23,13 @@ const IDS: [u16; 4] = [10, 20, 30, 4094];
 const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
 pub fn run(data: &[u8]) {
+    reach(data);
+}
+
+/// As [`run`]; gives the frames that were forwarded, flooded and dropped.
+pub fn reach(data: &[u8]) -> [u64; 3] {
     let mut input = Input::new(data);
-    let Ok(mut model) = model::load(&text(&mut input), "fuzz.toml") else { return };
+    let Ok(mut model) = model::load(&text(&mut input), "fuzz.toml") else { return [0; 3] };
     let mut devices = HashMap::new();
     for device in model.attachments() {
         let mtu = input.one_of(&[1500u16, 9000, 1400, 100]);
@@ -35,7 +40,7 @@ pub fn run(data: &[u8]) {
     let chunks = (input.one_of(&[256u32, 512, 8]), input.one_of(&[8u32, 0]));
     let mut places = Places::default();
     let mut shard = Shard::new(Pool::with_chunks(chunks.0, chunks.1).expect("memory"), 7);
-    let (mut now, mut epoch) = (Instant(0), 0);
+    let (mut now, mut epoch, mut ends) = (Instant(0), 0, [0; 3]);
     while !input.is_empty() && epoch < 4 {
         epoch += 1;
         let tables = compile(&model, &devices, &mut places, epoch);
@@ -48,7 +53,11 @@ pub fn run(data: &[u8]) {
         for _ in 0..input.byte() % 32 {
             let from = PortIdx(u16::from(input.byte()) % u16::try_from(count).unwrap_or(1));
             let Some(key) = keys.get(&from) else { continue };
-            one(&mut input, (&model, &devices, key), (from, &keys), &tables, &mut shard, now, &mut out);
+            let ended =
+                one(&mut input, (&model, &devices, key), (from, &keys), &tables, &mut shard, now, &mut out);
+            for (sum, count) in ends.iter_mut().zip(ended) {
+                *sum += count;
+            }
             now = Instant(now.0 + u64::from(input.one_of(&[0u32, 1, 200, 400])) * 1_000_000_000);
             shard.fdb.sweep(now.0);
         }
@@ -61,6 +70,7 @@ pub fn run(data: &[u8]) {
             devices.retain(|key, _| model.attachments().any(|device| device.key == *key));
         }
     }
+    ends
 }
 
 /// A file with up to four networks and six ports; not always a right one.
@@ -69,7 +79,7 @@ fn text(input: &mut Input<'_>) -> String {
     if input.flag() {
         text.push_str("interface = \"eth9\"\ndriver = \"packet\"\n");
     }
-    let mut flat = false;
+    let (mut flat, mut natives) = (false, Vec::new());
     for (name, id) in NAMES.iter().zip(IDS) {
         let kind = match input.byte() % 4 {
             0 => String::new(),
@@ -79,6 +89,9 @@ fn text(input: &mut Input<'_>) -> String {
             }
             _ => format!("network_type = \"vlan\"\nphysical_network = \"up\"\nsegmentation_id = {id}\n"),
         };
+        if !kind.is_empty() {
+            natives.push(*name);
+        }
         let (mtu, limit) = (input.one_of(&[1500u16, 9000, 1280, 68]), input.one_of(&[8192u16, 2, 0]));
         let _ = write!(text, "[[network]]\nname = \"{name}\"\n{kind}mtu = {mtu}\nmac_limit = {limit}\n");
     }
@@ -86,10 +99,13 @@ fn text(input: &mut Input<'_>) -> String {
         let network = input.one_of(&NAMES);
         let attachment = match input.byte() % 4 {
             0 | 1 => format!("network = \"{network}\""),
-            2 => "trunk = { physical_network = \"up\" }".to_owned(),
-            _ => format!(
-                "trunk = {{ physical_network = \"up\", native = \"{network}\", allowed = [\"10-20\"] }}"
-            ),
+            3 if !natives.is_empty() => {
+                let native = input.one_of(&natives);
+                format!(
+                    "trunk = {{ physical_network = \"up\", native = \"{native}\", allowed = [\"10-20\"] }}"
+                )
+            }
+            _ => "trunk = { physical_network = \"up\" }".to_owned(),
         };
         let up = input.one_of(&[true, true, true, false]);
         let _ = write!(
@@ -112,19 +128,22 @@ fn bytes(input: &mut Input<'_>) -> Vec<u8> {
         return input.bytes(len).to_vec();
     }
     let mut frame = Vec::new();
-    for _ in 0..2 {
-        match input.byte() % 8 {
-            6 => frame.extend([0xff; 6]),
-            7 => frame.extend([1, 0x80, 0xc2, 0, 0, input.byte() % 20]),
-            n => frame.extend([0x52, 0x54, 0, 0, 0, n]),
-        }
+    match input.byte() % 16 {
+        n @ 0..12 => frame.extend([0x52, 0x54, 0, 0, 0, n % 4]),
+        12 => frame.extend([1, 0x80, 0xc2, 0, 0, input.byte() % 20]),
+        _ => frame.extend([0xff; 6]),
     }
-    for _ in 0..input.one_of(&[0u8, 1, 1, 2, 3]) {
-        let tpid: u16 = input.one_of(&[0x8100, 0x8100, 0x8100, 0x88a8]);
+    match input.byte() % 16 {
+        n @ 0..14 => frame.extend([0x52, 0x54, 0, 0, 0, n % 4]),
+        n => frame.extend([n - 14; 6]),
+    }
+    for _ in 0..input.one_of(&[0u8, 0, 0, 0, 1, 1, 1, 1, 2, 3]) {
+        let tpid: u16 = input.one_of(&[0x8100, 0x8100, 0x8100, 0x8100, 0x8100, 0x8100, 0x88a8]);
         let tci: u16 = input.one_of(&[10, 20, 30, 4094, 0, 4095, 0xe00a, 7]);
         frame.extend([tpid.to_be_bytes(), tci.to_be_bytes()].concat());
     }
-    let payload = usize::from(input.one_of(&[46u16, 0, 1, 1400, 1500, 1501, 2500, 8000, 20_000]));
+    let payload =
+        usize::from(input.one_of(&[46u16, 46, 46, 46, 46, 0, 1, 1400, 1500, 1501, 2500, 8000, 20_000]));
     match input.byte() % 4 {
         0 => ip(&mut frame, input, payload),
         1 => frame.extend(input.word().to_be_bytes()),
@@ -205,10 +224,10 @@ fn one(
     shard: &mut Shard,
     now: Instant,
     out: &mut Out,
-) {
+) -> [u64; 3] {
     let bytes = bytes(input);
     let offload = if input.byte() % 3 == 0 { note(input) } else { Offload::NONE };
-    let Some(mut frame) = shard.pool.frame_from(&bytes) else { return };
+    let Some(mut frame) = shard.pool.frame_from(&bytes) else { return [0; 3] };
     frame.offload = offload;
     let before = devices[key].counters.snapshot();
     let mut burst: Burst = [frame].into_iter().collect();
@@ -266,6 +285,7 @@ fn one(
     });
     assert_eq!(out.pending(), 0);
     assert!(sent > 0 || forwarded + flooded == 0, "said to have left, and did not");
+    [forwarded, flooded, dropped]
 }
 
 fn is_in(model: &Model, key: &AttachmentKey, network: &str) -> bool {

@@ -421,17 +421,6 @@ impl Switch {
         );
     }
 
-    /// Sum of all ways to end, and what was received, over all ports and from the start.
-    pub fn ends(&self) -> (u64, u64) {
-        let mut sums = (0, 0);
-        for device in self.devices.values() {
-            let counts = device.counters.snapshot();
-            sums.0 +=
-                counts.forwarded + counts.flooded + counts.answered + counts.consumed + counts.dropped();
-            sums.1 += counts.rx_frames;
-        }
-        sums
-    }
 
     pub fn counters(&self, port: &str) -> &PortCounters {
         &self.devices[&self.key(port)].counters
