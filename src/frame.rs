@@ -7,11 +7,27 @@
 
 pub use crate::sys::pool::{CHUNK, CHUNK_DATA, Frame, HEADROOM, LARGE_CHUNK, MAX_FRAME, Pool, Region};
 
+use serde::Serialize;
+
 /// Most frames that one turn takes from one port. Buffers for bursts are made for this many.
 pub const BURST: usize = 32;
 
 /// Frames that are worked on together, at most [`BURST`] of them.
 pub type Burst = arrayvec::ArrayVec<Frame, BURST>;
+
+/// What a device can take beyond plain frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Caps {
+    /// Frames whose checksum is unfinished ([`Offload::NEEDS_CSUM`]).
+    pub checksum: bool,
+    /// TCP GSO frames, IPv4 and IPv6.
+    pub tso: bool,
+    /// UDP GSO frames (`GSO_UDP_L4`).
+    pub uso: bool,
+    /// Longest packet that the device takes, without the Ethernet header and one VLAN tag, in bytes. GSO frames are
+    /// measured by their segments.
+    pub mtu: u16,
+}
 
 /// Checksum and segmentation work that is still to be done on a frame: the header of virtio-net
 /// (`struct virtio_net_hdr`, linux/virtio_net.h; VIRTIO 1.2, section 5.1.6), offsets from the start of the frame.

@@ -11,7 +11,7 @@ use super::devices::{self, Failure, Opened, Site};
 use super::journal::Journal;
 use super::workers::{Workers, seed};
 use crate::dataplane::fdb::Fdb;
-use crate::dataplane::sync_fdb;
+use crate::dataplane::{hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
 use crate::tables::compile::{Device, Places, compile};
@@ -141,7 +141,8 @@ impl State {
     /// Takes over what the workers have learned since the last time.
     pub(super) fn follow_fdb(&mut self, now: Instant) {
         let State { workers, fdb, .. } = self;
-        workers.mesh().control_events(|event| fdb.apply(event));
+        let tables = workers.tables();
+        workers.mesh().control_events(|event| hear(fdb, &tables, event));
         fdb.sweep(now.0);
     }
 

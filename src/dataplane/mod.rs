@@ -82,6 +82,14 @@ pub fn sync_fdb(fdb: &mut Fdb, tables: &Tables) {
     }
 }
 
+/// Takes over what another worker learned, into a replica that is in line with `tables`. What was learned under other tables
+/// about a port that is not of the network any more (or not yet) is not taken: it would lead frames out of their network.
+pub fn hear(fdb: &mut Fdb, tables: &Tables, event: FdbEvent) {
+    if tables.is_member(event.key.network(), event.port) {
+        fdb.apply(event);
+    }
+}
+
 /// Decides on every frame of a burst that came from port `ingress`: it ends in `out`, or is dropped and counted.
 /// `burst` is empty afterwards.
 pub fn process(

@@ -15,8 +15,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::frame::{CHUNK_DATA, Frame, Offload, Pool};
-use crate::ports::Caps;
+use crate::frame::{CHUNK_DATA, Caps, Frame, Offload, Pool};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Sum, pseudo_v4, pseudo_v6};
 use crate::wire::ethernet::{self, Ethernet};

@@ -15,25 +15,12 @@ use std::os::fd::RawFd;
 
 use serde::Serialize;
 
+pub use crate::frame::Caps;
 use crate::frame::{Burst, Frame, Pool};
 
 /// Bytes after which a port that copies frames ends its burst early: GSO frames that are sent while they are still in
 /// the CPU's second-level cache cost half of what they cost from memory, and their buffers are used again while warm.
 const BURST_BYTES: usize = 128 << 10;
-
-/// What a device can take beyond plain frames.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-pub struct Caps {
-    /// Frames whose checksum is unfinished ([`crate::frame::Offload::NEEDS_CSUM`]).
-    pub checksum: bool,
-    /// TCP GSO frames, IPv4 and IPv6.
-    pub tso: bool,
-    /// UDP GSO frames (`GSO_UDP_L4`).
-    pub uso: bool,
-    /// Longest packet that the device takes, without the Ethernet header and one VLAN tag, in bytes. GSO frames are
-    /// measured by their segments.
-    pub mtu: u16,
-}
 
 /// How a receive ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

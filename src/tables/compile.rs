@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::slots::Slots;
 use super::{NetEntry, PortEntry, Tables, Vlans};
+use crate::frame::Caps;
 use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
-use crate::ports::Caps;
 use crate::stats::PortCounters;
 use crate::types::{NetIdx, PortIdx, VlanId, WorkerIdx};
 use crate::wire::ethernet::HEADER;

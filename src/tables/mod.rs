@@ -9,8 +9,8 @@ pub mod slots;
 
 use std::sync::Arc;
 
+use crate::frame::Caps;
 use crate::model::Idle;
-use crate::ports::Caps;
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 

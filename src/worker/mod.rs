@@ -24,7 +24,7 @@ use mio::{Events, Poll, Token};
 
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Silent;
-use crate::dataplane::{Shard, process};
+use crate::dataplane::{Shard, hear, process};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
@@ -203,7 +203,7 @@ impl Worker {
         let tables = self.tables.load();
         let core = &mut self.core;
         core.follow(tables);
-        let mut moved = if attention { core.receive_handed() } else { 0 };
+        let mut moved = if attention { core.receive_handed(tables) } else { 0 };
         let polled = core.rings.len() <= MAX_POLLED;
         self.turns_since_look += 1;
         let look = self.turns_since_look >= TURNS_PER_LOOK || (!self.was_busy && core.ready.is_empty());
@@ -405,14 +405,14 @@ impl Core {
     }
 
     /// Frames that other workers decided on and that leave by ports of this one.
-    fn receive_handed(&mut self) -> usize {
+    fn receive_handed(&mut self, tables: &Tables) -> usize {
         let Core { mesh, out, shard, index, .. } = self;
         let mut moved = 0;
         mesh.receive(*index, |port, frame| {
             out.push(port, frame);
             moved += 1;
         });
-        mesh.receive_events(*index, |event| shard.fdb.apply(event));
+        mesh.receive_events(*index, |event| hear(&mut shard.fdb, tables, event));
         moved
     }
 

@@ -1,0 +1,101 @@
+//! The fuzz targets on stable Rust: every seed, every crash that was ever found (`tests/crashes/TARGET-*`), and some
+//! thousand arbitrary inputs, so that each property of a target is a property of every `cargo test`.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+#[path = "../fuzz/targets/api.rs"]
+mod api;
+#[path = "../fuzz/targets/config.rs"]
+mod config;
+#[path = "../fuzz/targets/input.rs"]
+mod input;
+#[path = "../fuzz/targets/offload.rs"]
+mod offload;
+#[path = "../fuzz/targets/parse.rs"]
+mod parse;
+#[path = "../fuzz/targets/process.rs"]
+mod process;
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+const TARGETS: [(&str, fn(&[u8])); 5] = [
+    ("api", api::run),
+    ("config", config::run),
+    ("offload", offload::run),
+    ("parse", parse::run),
+    ("process", process::run),
+];
+
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+    let entries =
+        std::fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn crashes_stay_fixed() {
+    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashes")) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == "README.md" {
+            continue;
+        }
+        let (_, run) = TARGETS.iter().find(|(target, _)| name.starts_with(&format!("{target}-"))).unwrap();
+        println!("{name}");
+        run(&std::fs::read(&path).unwrap());
+    }
+}
+
+#[test]
+fn seeds_pass() {
+    for (target, run) in TARGETS {
+        let seeds = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target));
+        assert!(!seeds.is_empty(), "{target} has no seeds");
+        for path in seeds {
+            println!("{}", path.display());
+            run(&std::fs::read(path).unwrap());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 5000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn frames_keep_to_their_networks_and_end_once(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        process::run(&data);
+    }
+
+    #[test]
+    fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+        offload::run(&data);
+    }
+
+    #[test]
+    fn headers_are_read_or_refused(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+        parse::run(&data);
+    }
+}
+
+/// Arbitrary bytes do make switches that forward, flood and drop: else the properties above would say nothing.
+#[test]
+fn arbitrary_inputs_reach_every_end() {
+    let (mut state, mut ends) = (0x9e37_79b9_7f4a_7c15u64, [0; 3]);
+    for _ in 0..500 {
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u8
+        };
+        let data: Vec<u8> = (0..700).map(|_| byte()).collect();
+        for (sum, count) in ends.iter_mut().zip(process::reach(&data)) {
+            *sum += count;
+        }
+    }
+    println!("forwarded, flooded, dropped: {ends:?}");
+    assert!(ends.iter().all(|count| *count > 20), "{ends:?}");
+}
