@@ -17,10 +17,6 @@ use serde::Serialize;
 
 use crate::frame::{Burst, Frame, Pool};
 
-/// Bytes after which a port that copies frames ends its burst early: GSO frames that are sent while they are still in
-/// the CPU's second-level cache cost half of what they cost from memory, and their buffers are used again while warm.
-const BURST_BYTES: usize = 128 << 10;
-
 /// What a device can take beyond plain frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Caps {
