@@ -18,10 +18,6 @@ use serde::Serialize;
 pub use crate::frame::Caps;
 use crate::frame::{Burst, Frame, Pool};
 
-/// Bytes after which a port that copies frames ends its burst early: GSO frames that are sent while they are still in
-/// the CPU's second-level cache cost half of what they cost from memory, and their buffers are used again while warm.
-const BURST_BYTES: usize = 128 << 10;
-
 /// How a receive ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rx {

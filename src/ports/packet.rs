@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::link::{LinkError, Links};
-use super::{BURST_BYTES, Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Rx};
 use crate::frame::{Burst, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::packet::{PacketSocket, SEND_MAX};
@@ -183,16 +183,9 @@ fn put_tag(mut frame: Frame, tag: [u8; 4]) -> Result<Frame, DropReason> {
 
 impl PortIo for PacketPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) -> Rx {
-        let mut bytes = 0;
         for _ in 0..burst.remaining_capacity() {
-            if bytes >= BURST_BYTES {
-                break;
-            }
             match self.receive(pool) {
-                Some(Ok(frame)) => {
-                    bytes += frame.len();
-                    burst.push(frame);
-                }
+                Some(Ok(frame)) => burst.push(frame),
                 Some(Err(reason)) => {
                     self.counters.rx_frames.add(1);
                     self.counters.count_drop(reason, 1);

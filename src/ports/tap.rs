@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::link::{LinkError, Links};
 use super::netns::{Netns, NetnsError, within};
-use super::{BURST_BYTES, Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Rx};
 use crate::frame::{Burst, CHUNK_DATA, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::tap::Tap;
@@ -81,7 +81,7 @@ pub struct TapPort {
     counters: Arc<PortCounters>,
     caps: Caps,
     details: Details,
-    /// An empty frame of [`CHUNK_DATA`] bytes that the next read begins in.
+    /// A frame of [`CHUNK_DATA`] bytes, and the virtio-net header before them, that the next read begins in.
     small: Option<Frame>,
     /// A frame that the next read goes on in, [`CHUNK_DATA`] bytes from its start.
     large: Option<Frame>,
@@ -123,8 +123,11 @@ impl TapPort {
             None => &mut [],
         };
         let has_large = !more.is_empty();
-        let mut offload = Offload::NONE;
-        let len = self.tap.read(&mut offload, [small.head_mut(), more])?;
+        let whole = self.tap.read_whole([small.head_mut(), more])?;
+        let (Some(len), Some(header)) = (whole.checked_sub(Offload::LEN), small.head().first_chunk()) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let mut offload = Offload::from_bytes(*header);
         // Other flags exist for the receiving side alone (VIRTIO_NET_HDR_F_RSC_INFO) and mean nothing here.
         offload.flags &= Offload::NEEDS_CSUM | Offload::DATA_VALID;
         if len == CHUNK_DATA && !has_large {
@@ -132,10 +135,11 @@ impl TapPort {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let (full, next) = if len <= CHUNK_DATA {
+            small.trim_front(Offload::LEN);
             (&mut self.small, spare_small(pool))
         } else {
             if let (Some(large), Some(small)) = (large, small_head(&self.small)) {
-                large.head_mut()[..CHUNK_DATA].copy_from_slice(small);
+                large.head_mut()[..CHUNK_DATA].copy_from_slice(&small[Offload::LEN..]);
             }
             (&mut self.large, spare_large(pool))
         };
@@ -150,6 +154,21 @@ impl TapPort {
     #[cold]
     fn discard(&mut self) -> io::Result<()> {
         self.tap.read(&mut Offload::NONE.clone(), [&mut [0; 64], &mut []]).map(drop)
+    }
+
+    /// Writes one frame, with its header in the headroom where there is some, so that the kernel copies one piece.
+    #[inline]
+    fn write(&self, frame: &mut Frame) -> io::Result<()> {
+        if !frame.is_linear() || frame.headroom() < Offload::LEN {
+            return self.tap.write(frame.offload, frame.segments());
+        }
+        let offload = std::mem::replace(&mut frame.offload, Offload::NONE);
+        frame.prepend(Offload::LEN);
+        frame.head_mut()[..Offload::LEN].copy_from_slice(&offload.to_bytes());
+        let result = self.tap.write_whole(frame.head());
+        frame.trim_front(Offload::LEN);
+        frame.offload = offload;
+        result
     }
 
     fn refuse(&self) {
@@ -167,6 +186,7 @@ fn small_head(frame: &Option<Frame>) -> Option<&[u8]> {
 fn spare_small(pool: &mut Pool) -> Option<Frame> {
     let mut frame = pool.alloc()?;
     frame.extend(CHUNK_DATA)?;
+    frame.prepend(Offload::LEN)?;
     Some(frame)
 }
 
@@ -178,11 +198,7 @@ fn spare_large(pool: &mut Pool) -> Option<Frame> {
 
 impl PortIo for TapPort {
     fn rx(&mut self, pool: &mut Pool, burst: &mut Burst) -> Rx {
-        let mut bytes = 0;
         for _ in 0..burst.remaining_capacity() {
-            if bytes >= BURST_BYTES {
-                break;
-            }
             if self.small.is_none() {
                 self.small = spare_small(pool);
             }
@@ -190,10 +206,7 @@ impl PortIo for TapPort {
                 self.large = spare_large(pool);
             }
             let result = if self.small.is_some() {
-                self.read(pool).map(|frame| {
-                    bytes += frame.len();
-                    burst.push(frame);
-                })
+                self.read(pool).map(|frame| burst.push(frame))
             } else {
                 self.discard().and(Err(io::ErrorKind::OutOfMemory.into()))
             };
@@ -208,8 +221,8 @@ impl PortIo for TapPort {
 
     fn tx(&mut self, _pool: &mut Pool, frames: &mut Vec<Frame>) {
         let mut full = false;
-        frames.retain(|frame| {
-            full || match self.tap.write(frame.offload, frame.segments()) {
+        frames.retain_mut(|frame| {
+            full || match self.write(frame) {
                 Ok(()) => false,
                 Err(error) => {
                     full = error.kind() == io::ErrorKind::WouldBlock;

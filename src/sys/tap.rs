@@ -1,5 +1,8 @@
 //! The descriptor side of a TAP (linux/if_tun.h): the handful of `ioctl`s, and reads and writes with the virtio-net
 //! header in front. What the kernel says of lengths is checked here; what a frame's header says is checked on ingress.
+//!
+//! Reads and writes go past the C library's functions, which in a process with threads are cancellation points and pay
+//! for that with two atomic exchanges a call.
 
 use std::ffi::c_ulong;
 use std::fs::{File, OpenOptions};
@@ -121,6 +124,30 @@ impl Tap {
         check(unsafe { libc::ioctl(self.fd(), request, value) })
     }
 
+    /// Reads one frame with its header in front into `pieces`, one after the other. Gives the number of bytes that were
+    /// stored, header included; a longer frame is cut without a word, so make room enough.
+    ///
+    /// # Errors
+    /// As [`Tap::read`].
+    #[inline]
+    pub fn read_whole(&self, pieces: [&mut [u8]; 2]) -> io::Result<usize> {
+        let [first, second] = pieces;
+        let count = 1 + usize::from(!second.is_empty());
+        let mut parts = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        readv(self.fd(), &mut parts[..count])
+    }
+
+    /// Writes one frame that has its header ([`Offload::to_bytes`]) in front, in one piece: the cheapest way.
+    ///
+    /// # Errors
+    /// As [`Tap::write`].
+    #[inline]
+    pub fn write_whole(&self, bytes: &[u8]) -> io::Result<()> {
+        // SAFETY: the kernel reads `bytes.len()` bytes of `bytes`.
+        let len = unsafe { libc::syscall(libc::SYS_write, self.fd(), bytes.as_ptr(), bytes.len()) };
+        if len < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Reads one frame: its header into `offload`, its bytes into `pieces`, one after the other. Gives the number of its
     /// bytes that were stored; a longer frame is cut without a word, so make room enough.
     ///
@@ -177,7 +204,7 @@ fn readv(fd: RawFd, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     debug_assert!(size_of_val(parts) > 0);
     let count = c_int::try_from(parts.len()).unwrap_or(c_int::MAX);
     // SAFETY: `IoSliceMut` has the layout of `iovec` (std guarantees it), and each names memory borrowed for writing.
-    let len = unsafe { libc::readv(fd, parts.as_mut_ptr().cast(), count) };
+    let len = unsafe { libc::syscall(libc::SYS_readv, fd, parts.as_mut_ptr(), count) };
     usize::try_from(len).map_err(|_| io::Error::last_os_error())
 }
 
@@ -185,6 +212,6 @@ fn readv(fd: RawFd, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
 fn writev(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<()> {
     let count = c_int::try_from(parts.len()).unwrap_or(c_int::MAX);
     // SAFETY: `IoSlice` has the layout of `iovec` (std guarantees it), and each names memory borrowed for reading.
-    let len = unsafe { libc::writev(fd, parts.as_ptr().cast(), count) };
+    let len = unsafe { libc::syscall(libc::SYS_writev, fd, parts.as_ptr(), count) };
     if len < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
