@@ -155,7 +155,7 @@ impl Running {
         let row = self.try_isolation().unwrap_or_else(|error| Row::failed("isolated", what(), &error));
         if row.wrong.is_none() {
             self.report.say(format!(
-                "  isolated blue1 asks for green1: blue2 hears it, green1 and green2 hear nothing,\n\
+                "  isolated blue1 asks for green1: blue2 hears it, green1 and green2 do not,\n\
                  \x20          {} pings, {} answers",
                 row.sent, row.received
             ))?;

@@ -167,7 +167,9 @@ impl Running {
             let dropped = drops.iter().map(|drop| format!("{} {} {}", drop.port, drop.reason, drop.count));
             let dropped = dropped.collect::<Vec<_>>();
             if !dropped.is_empty() {
-                self.report.say(format!("Dropped by the switch: {}.", dropped.join(", ")))?;
+                for line in report::wrap(&format!("Dropped by the switch: {}.", dropped.join(", "))) {
+                    self.report.say(line)?;
+                }
             }
         }
         if let Err(error) = &ended {
