@@ -16,14 +16,10 @@ pub fn run(data: &[u8]) {
     let bytes = input.bytes(usize::MAX);
     let mut pool = Pool::with_chunks(chunks.0, chunks.1).expect("memory");
     {
-        let Some(mut frame) = (match pieces {
-            1 => pool.frame_from(
-                &[bytes, &vec![7; grow]].concat()[..].get(..60_000.min(bytes.len() + grow)).unwrap_or(bytes),
-            ),
-            _ => chained(&mut pool, bytes, pieces),
-        }) else {
-            return;
-        };
+        let mut whole = bytes.to_vec();
+        whole.resize(bytes.len() + grow, 7);
+        let made = if pieces == 1 { pool.frame_from(&whole) } else { chained(&mut pool, bytes, pieces) };
+        let Some(mut frame) = made else { return };
         frame.offload = offload;
         let judged = segment::check(&frame);
         let longest = segment::segment_len(&frame);

@@ -421,7 +421,6 @@ impl Switch {
         );
     }
 
-
     pub fn counters(&self, port: &str) -> &PortCounters {
         &self.devices[&self.key(port)].counters
     }
