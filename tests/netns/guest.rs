@@ -16,7 +16,13 @@ const ADDRESS: &str = "10.9.0.77";
 const ECHO_PORT: u16 = 7;
 /// Modules between Debian's kernel and a virtio NIC, in the order in which they are loaded.
 const MODULES: [&str; 8] = [
-    "virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "failover", "net_failover",
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
     "virtio_net",
 ];
 
@@ -28,14 +34,19 @@ fn initramfs(directory: &Path) -> PathBuf {
     for name in MODULES {
         fs::copy(cache().join(format!("guest/{name}.ko")), root.join(format!("{name}.ko"))).unwrap();
     }
-    fs::copy(run(Command::new("sh").args(["-c", "command -v busybox"])).trim(), root.join("bin/busybox")).unwrap();
+    fs::copy(run(Command::new("sh").args(["-c", "command -v busybox"])).trim(), root.join("bin/busybox"))
+        .unwrap();
     let init = format!(
         "#!/bin/busybox sh\n/bin/busybox mkdir -p /proc /sys /dev\n/bin/busybox --install -s /bin\nexport PATH=/bin\n\
          mount -t proc proc /proc; mount -t devtmpfs dev /dev\n{modules}\nip link set lo up\n\
          ip addr add {ADDRESS}/24 dev eth0; ip link set eth0 up\nnc -ll -p {ECHO_PORT} -e cat &\n\
          echo GUEST UP $(cat /sys/class/net/eth0/address)\nwhile read line; do eval \"$line\"; echo DONE $?; done\n"
     );
-    fs::write(root.join("init"), init.replace("mount -t devtmpfs", "mount -t sysfs sys /sys; mount -t devtmpfs")).unwrap();
+    fs::write(
+        root.join("init"),
+        init.replace("mount -t devtmpfs", "mount -t sysfs sys /sys; mount -t devtmpfs"),
+    )
+    .unwrap();
     fs::set_permissions(root.join("init"), PermissionsExt::from_mode(0o755)).unwrap();
     let archive = directory.join("initramfs");
     let pack = "cd \"$0\" && find . | cpio -o -H newc --quiet > \"$1\"";
@@ -46,6 +57,8 @@ fn initramfs(directory: &Path) -> PathBuf {
 /// A running guest with its console.
 struct Guest {
     qemu: Child,
+    /// What it said before what `console` holds.
+    past: String,
     console: Arc<Mutex<String>>,
 }
 
@@ -57,8 +70,22 @@ impl Guest {
                       && shift && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
         let mut command = ns.command("unshare");
         command.args(["-m", "--propagation", "private", "sh", "-c", script]).arg(directory).arg("-");
-        command.args(["qemu-system-x86_64", "-accel", "tcg", "-m", "160", "-nodefaults", "-nographic", "-serial", "stdio"]);
-        command.arg("-kernel").arg(cache().join("guest/vmlinuz")).arg("-initrd").arg(directory.join("initramfs"));
+        command.args([
+            "qemu-system-x86_64",
+            "-accel",
+            "tcg",
+            "-m",
+            "160",
+            "-nodefaults",
+            "-nographic",
+            "-serial",
+            "stdio",
+        ]);
+        command
+            .arg("-kernel")
+            .arg(cache().join("guest/vmlinuz"))
+            .arg("-initrd")
+            .arg(directory.join("initramfs"));
         command.args(["-append", "console=ttyS0 quiet panic=-1"]);
         command.args(["-netdev", &format!("tap,id=n0,ifname={device},script=no,downscript=no")]);
         command.args(["-device", "virtio-net-pci,netdev=n0"]);
@@ -72,7 +99,7 @@ impl Guest {
                 written.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..len]));
             }
         });
-        let mut guest = Guest { qemu, console };
+        let mut guest = Guest { qemu, past: String::new(), console };
         guest.expect("GUEST UP");
         guest
     }
@@ -84,7 +111,9 @@ impl Guest {
                 let mut console = self.console.lock().unwrap();
                 if let Some(end) = console.find(word).and_then(|at| Some(at + console[at..].find('\n')?)) {
                     let rest = console.split_off(end);
-                    return std::mem::replace(&mut *console, rest);
+                    let said = std::mem::replace(&mut *console, rest);
+                    self.past.push_str(&said);
+                    return said;
                 }
             }
             if let Some(status) = self.qemu.try_wait().unwrap() {
@@ -112,6 +141,9 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+        if std::thread::panicking() {
+            eprintln!("---- console of the guest\n{}{}", self.past, self.console.lock().unwrap());
+        }
     }
 }
 

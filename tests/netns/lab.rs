@@ -137,7 +137,9 @@ impl Drop for Namespace {
 /// A device in `here` under `name`, connected to `peer_name` in `there`; both up.
 pub(crate) fn veth(here: &Namespace, name: &str, there: &Namespace, peer_name: &str, mtu: u16) {
     let (ns, peer_ns) = (&here.name, &there.name);
-    ip(&format!("link add {name} netns {ns} mtu {mtu} type veth peer name {peer_name} netns {peer_ns} mtu {mtu}"));
+    ip(&format!(
+        "link add {name} netns {ns} mtu {mtu} type veth peer name {peer_name} netns {peer_ns} mtu {mtu}"
+    ));
     here.ip(&format!("link set {name} up"));
     there.ip(&format!("link set {peer_name} up"));
 }
@@ -157,7 +159,13 @@ impl Lab {
     /// A switch that is not configured yet.
     pub(crate) fn new() -> Lab {
         let directory = tempfile::Builder::new().prefix("nuswitch-lab").tempdir().unwrap();
-        Lab { ns: Namespace::new("sw"), directory, settings: String::new(), config: String::new(), daemon: None }
+        Lab {
+            ns: Namespace::new("sw"),
+            directory,
+            settings: String::new(),
+            config: String::new(),
+            daemon: None,
+        }
     }
 
     /// With one local network `blue` of this MTU.
@@ -190,7 +198,10 @@ impl Lab {
         let interface = match kind {
             Kind::Tap => {
                 let [v4, v6] = &addresses;
-                format!("kind = \"tap\", name = \"eth0\", netns = \"{}\", address = [\"{v4}\", \"{v6}\"]", host.ns.name)
+                format!(
+                    "kind = \"tap\", name = \"eth0\", netns = \"{}\", address = [\"{v4}\", \"{v6}\"]",
+                    host.ns.name
+                )
             }
             Kind::Xdp => format!("kind = \"xdp\", name = \"{device}\", mode = \"native\""),
             Kind::XdpGeneric => format!("kind = \"xdp\", name = \"{device}\", mode = \"generic\""),
@@ -199,7 +210,10 @@ impl Lab {
         if kind != Kind::Tap {
             veth(&self.ns, &device, &host.ns, "eth0", mtu);
             for address in &addresses {
-                host.ns.ip(&format!("addr add {address} dev eth0{}", if address.contains(':') { " nodad" } else { "" }));
+                host.ns.ip(&format!(
+                    "addr add {address} dev eth0{}",
+                    if address.contains(':') { " nodad" } else { "" }
+                ));
             }
         }
         self.port(name, keys, &interface);
@@ -216,7 +230,12 @@ impl Lab {
 
     /// Writes the configuration to the file that the switch reads.
     pub(crate) fn write(&self) {
-        let text = format!("[switch]\ncontrol = \"{}\"\n{}\n\n{}", self.socket().display(), self.settings, self.config);
+        let text = format!(
+            "[switch]\ncontrol = \"{}\"\n{}\n\n{}",
+            self.socket().display(),
+            self.settings,
+            self.config
+        );
         fs::write(self.path("lab.toml"), text).unwrap();
     }
 
@@ -246,7 +265,8 @@ impl Lab {
 
     pub(crate) fn wait_for_ports(&self) {
         eventually("all ports are active", || {
-            let down: Vec<Value> = self.ports().into_iter().filter(|port| port["status"] != "ACTIVE").collect();
+            let down: Vec<Value> =
+                self.ports().into_iter().filter(|port| port["status"] != "ACTIVE").collect();
             down.is_empty()
         });
     }
@@ -357,14 +377,24 @@ impl Host {
         for address in [to.v4(), to.v6()] {
             for size in sizes {
                 let output = self.ping_once(&address, &format!("-s {size} -c 3 -w 20"));
-                assert!(text(&output).contains(" 0% packet loss"), "{} to {address}: {}", self.ns.name, text(&output));
+                assert!(
+                    text(&output).contains(" 0% packet loss"),
+                    "{} to {address}: {}",
+                    self.ns.name,
+                    text(&output)
+                );
             }
         }
     }
 
     pub(crate) fn ping_once(&self, address: &str, options: &str) -> Output {
         let mut command = self.ns.command("ping");
-        command.args(["-n", "-q", "-i", "0.05"]).args(options.split_whitespace()).arg(address).output().unwrap()
+        command
+            .args(["-n", "-q", "-i", "0.05"])
+            .args(options.split_whitespace())
+            .arg(address)
+            .output()
+            .unwrap()
     }
 
     /// Whether one of a few pings is answered.
@@ -423,18 +453,23 @@ impl Host {
     /// A second of iperf3 to a host; gives its report.
     pub(crate) fn iperf(&self, to: &Host, options: &str) -> Value {
         let mut server = to.ns.command("iperf3");
-        let mut server = server.args(["-s", "-1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut server =
+            server.args(["-s", "-1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut report = Value::Null;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             let mut client = self.ns.command("iperf3");
-            client.args(["-J", "-t", "1", "--connect-timeout", "3000", "-c", &to.v4()]).args(options.split_whitespace());
+            client
+                .args(["-J", "-t", "1", "--connect-timeout", "3000", "-c", &to.v4()])
+                .args(options.split_whitespace());
             let output = client.output().unwrap();
             report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-            if output.status.success() {
+            // Its exit code says nothing when it writes JSON.
+            let refused = report["error"].as_str().is_some_and(|error| error.contains("refused"));
+            if !refused {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(100)); // the server is not there yet
+            std::thread::sleep(Duration::from_millis(100)); // the server does not listen yet
         }
         let _ = server.kill();
         let _ = server.wait();

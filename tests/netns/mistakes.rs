@@ -13,7 +13,8 @@ fn a_wrong_file_at_reload_stops_nothing() {
     lab.start();
     a.ping(&b);
     let epoch = lab.show("status")["epoch"].clone();
-    fs::write(lab.path("lab.toml"), "[switch]\nwrokers = [0]\n\n[[port]]\nname = \"a\"\nnetwork = \"red\"\n").unwrap();
+    fs::write(lab.path("lab.toml"), "[switch]\nwrokers = [0]\n\n[[port]]\nname = \"a\"\nnetwork = \"red\"\n")
+        .unwrap();
     let refused = lab.nuswitch(&["reload"]);
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     let said = text(&refused);
@@ -40,7 +41,11 @@ fn a_device_that_is_refused_at_reload_stops_nothing() {
     a.ping(&b);
     let good = lab.config.clone();
     // A name that is taken already in that namespace.
-    lab.port("c", "network = \"blue\"", &format!("kind = \"tap\", name = \"eth0\", netns = \"{}\"", b.ns.name));
+    lab.port(
+        "c",
+        "network = \"blue\"",
+        &format!("kind = \"tap\", name = \"eth0\", netns = \"{}\"", b.ns.name),
+    );
     lab.write();
     let refused = lab.nuswitch(&["reload"]);
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -72,7 +77,8 @@ fn a_second_daemon_on_the_same_socket_is_refused() {
     let mut lab = Lab::with_network(1500);
     let (a, b) = (lab.host("a", Kind::Packet, 1), lab.host("b", Kind::Packet, 2));
     lab.start();
-    let second = lab.ns.command(NUSWITCH).arg("run").arg("--config").arg(lab.path("lab.toml")).output().unwrap();
+    let second =
+        lab.ns.command(NUSWITCH).arg("run").arg("--config").arg(lab.path("lab.toml")).output().unwrap();
     assert_eq!(second.status.code(), Some(1), "{second:?}");
     assert!(text(&second).contains("control.sock"), "{second:?}");
     a.ping(&b);
@@ -89,10 +95,13 @@ fn devices_come_and_go(kind: &str) {
     for round in 0..3 {
         eventually("the port is down, with a reason", || {
             let port = lab.show_port("b");
-            port["status"] == "DOWN" && port["status_reason"].as_str().is_some_and(|reason| !reason.is_empty())
+            port["status"] == "DOWN"
+                && port["status_reason"].as_str().is_some_and(|reason| !reason.is_empty())
         });
         assert_eq!(lab.show_port("a")["status"], "ACTIVE");
         veth(&lab.ns, "late", &b, "eth0", 1500);
+        // The same card again: others remember its MAC.
+        b.ip("link set eth0 address 02:00:5e:00:53:02");
         b.ip("addr add 10.9.0.2/24 dev eth0");
         lab.wait_for_ports();
         let ping = a.ping_once("10.9.0.2", "-c 3 -w 20");

@@ -35,12 +35,17 @@ fn a_capture_is_read_by_tcpdump_and_tells_why_frames_are_dropped() {
     raw::send(&a.ns, "eth0", &[slow_protocols_frame()]);
     eventually("the reserved frame is dropped", || lab.drops("a", "reserved_mac") == 1);
     std::thread::sleep(std::time::Duration::from_millis(300));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(capture.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(capture.id() as i32), nix::sys::signal::Signal::SIGINT)
+        .unwrap();
     let output = capture.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 
     let lines = run(Command::new("tcpdump").args(["-n", "-e", "-r"]).arg(&file));
-    for expected in ["10.9.0.1 > 10.9.0.2: ICMP echo request", "10.9.0.2 > 10.9.0.1: ICMP echo reply", "01:80:c2:00:00:02"] {
+    for expected in [
+        "10.9.0.1 > 10.9.0.2: ICMP echo request",
+        "10.9.0.2 > 10.9.0.1: ICMP echo reply",
+        "01:80:c2:00:00:02",
+    ] {
         assert!(lines.contains(expected), "{expected}: {lines}");
     }
     let records: Vec<_> = Reader::open(&file).unwrap().map(Result::unwrap).collect();
@@ -50,7 +55,9 @@ fn a_capture_is_read_by_tcpdump_and_tells_why_frames_are_dropped() {
     assert!(bytes.windows(21).any(|bytes| bytes == b"dropped: reserved_mac"), "no comment in the capture");
     if Command::new("tshark").arg("-v").output().is_ok() {
         let mut tshark = Command::new("tshark");
-        let comments = run(tshark.args(["-n", "-T", "fields", "-e", "frame.comment", "-Y", "frame.comment", "-r"]).arg(&file));
+        let comments = run(tshark
+            .args(["-n", "-T", "fields", "-e", "frame.comment", "-Y", "frame.comment", "-r"])
+            .arg(&file));
         assert!(comments.contains("reserved_mac"), "{comments}");
     }
     lab.stop();
@@ -75,7 +82,9 @@ fn a_trace_tells_what_becomes_of_a_flow() {
     let said = text(&lab.nuswitch(&["trace", "-p", "a", &dropped]));
     assert!(said.contains("dropped: reserved_mac"), "{said}");
     let fdb = lab.show("fdb");
-    let port_of = |mac: &str| fdb.as_array().unwrap().iter().find(|entry| entry["mac"] == mac).map(|entry| entry["port"].clone());
+    let port_of = |mac: &str| {
+        fdb.as_array().unwrap().iter().find(|entry| entry["mac"] == mac).map(|entry| entry["port"].clone())
+    };
     assert_eq!(port_of(&mac_a), Some("a".into()), "{fdb:#}");
     assert_eq!(port_of(&mac_b), Some("b".into()), "{fdb:#}");
     lab.stop();
@@ -95,7 +104,10 @@ fn the_counters_of_a_port_add_up() {
             let count = |name: &str| counters[name].as_u64().unwrap();
             let of_sending = ["tx_full", "tx_error", "handoff_full"];
             let drops = counters["drops"].as_object().unwrap().iter();
-            let drops: u64 = drops.filter(|(name, _)| !of_sending.contains(&name.as_str())).map(|(_, n)| n.as_u64().unwrap()).sum();
+            let drops: u64 = drops
+                .filter(|(name, _)| !of_sending.contains(&name.as_str()))
+                .map(|(_, n)| n.as_u64().unwrap())
+                .sum();
             count("rx_frames") == count("forwarded") + count("flooded") + drops
         })
     });

@@ -28,12 +28,14 @@ fn leaf(driver: &str) -> (Lab, [Host; 3]) {
     lab.add(&format!(
         "[[physical_network]]\nname = \"provider\"\ninterface = \"uplink\"\ndriver = \"{driver}\"\n{NETWORKS}"
     ));
-    let hosts = [("storage", 1), ("backup", 3), ("public", 5)]
-        .map(|(network, number)| lab.host_with(network, Kind::Tap, number, &format!("network = \"{network}\""), 1500));
+    let hosts = [("storage", 1), ("backup", 3), ("public", 5)].map(|(network, number)| {
+        lab.host_with(network, Kind::Tap, number, &format!("network = \"{network}\""), 1500)
+    });
     (lab, hosts)
 }
 
-/// A switch with a trunk port on `downlink`, and hosts in the same networks.
+/// A switch with a trunk port on `downlink`, and hosts in the same networks. Their ports have other names, because generated
+/// MACs come from names.
 fn spine(kind: &str) -> (Lab, [Host; 3]) {
     let mut lab = Lab::new();
     lab.add(&format!("[[physical_network]]\nname = \"provider\"\n{NETWORKS}"));
@@ -42,8 +44,9 @@ fn spine(kind: &str) -> (Lab, [Host; 3]) {
         "trunk = { physical_network = \"provider\", native = \"public\", allowed = [\"120\", \"130\"] }",
         &format!("kind = \"{kind}\", name = \"downlink\""),
     );
-    let hosts = [("storage", 2), ("backup", 4), ("public", 6)]
-        .map(|(network, number)| lab.host_with(network, Kind::Tap, number, &format!("network = \"{network}\""), 1500));
+    let hosts = [("storage", 2), ("backup", 4), ("public", 6)].map(|(network, number)| {
+        lab.host_with(&format!("far-{network}"), Kind::Tap, number, &format!("network = \"{network}\""), 1500)
+    });
     (lab, hosts)
 }
 
