@@ -509,8 +509,10 @@ impl Queue {
 
     fn count_losses(&mut self, counters: &PortCounters) {
         let now = self.socket.losses();
-        let long = now.dropped.saturating_sub(self.seen.dropped);
-        let full = (now.ring_full + now.no_chunk).saturating_sub(self.seen.ring_full + self.seen.no_chunk);
+        let no_chunk = now.no_chunk.saturating_sub(self.seen.no_chunk);
+        // In copy mode the kernel counts a frame without a chunk as dropped besides (`__xsk_rcv`).
+        let long = now.dropped.saturating_sub(self.seen.dropped).saturating_sub(no_chunk);
+        let full = now.ring_full.saturating_sub(self.seen.ring_full) + no_chunk;
         counters.rx_frames.add(long + full);
         counters.count_drop(DropReason::RxTruncated, long);
         counters.count_drop(DropReason::NoBuffer, full);
