@@ -37,7 +37,7 @@ pub struct Offload {
     pub flags: u8,
     /// One of the `GSO_…` constants, possibly with [`Offload::GSO_ECN`].
     pub gso_type: u8,
-    /// Length of all headers of a GSO frame in bytes: a hint, never trusted.
+    /// Length of all headers of a GSO frame in bytes: a hint, never trusted; 0 is none.
     pub hdr_len: u16,
     /// Bytes of payload of each segment.
     pub gso_size: u16,
@@ -117,7 +117,9 @@ impl Offload {
     pub(crate) fn shift_right(&mut self, count: u16) {
         if !self.is_done() {
             self.csum_start = self.csum_start.wrapping_add(count);
-            self.hdr_len = self.hdr_len.wrapping_add(count);
+            if self.hdr_len > 0 {
+                self.hdr_len = self.hdr_len.saturating_add(count);
+            }
         }
     }
 
@@ -125,7 +127,8 @@ impl Offload {
     pub(crate) fn shift_left(&mut self, count: u16) {
         if !self.is_done() {
             self.csum_start = self.csum_start.wrapping_sub(count);
-            self.hdr_len = self.hdr_len.wrapping_sub(count);
+            // No hint stays none: one longer than the frame would be refused by a TAP (EINVAL).
+            self.hdr_len = self.hdr_len.saturating_sub(count);
         }
     }
 }
@@ -140,5 +143,25 @@ impl std::fmt::Debug for Offload {
             "flags {} gso {} size {} header {} csum {}+{}",
             self.flags, self.gso_type, self.gso_size, self.hdr_len, self.csum_start, self.csum_offset
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_move_with_the_start_of_the_frame() {
+        let note = Offload { flags: Offload::NEEDS_CSUM, csum_start: 38, csum_offset: 16, ..Offload::NONE };
+        for (hdr_len, moved) in [(0, 0), (58, 54), (3, 0)] {
+            let mut offload = Offload { hdr_len, ..note };
+            offload.shift_left(4);
+            assert_eq!((offload.csum_start, offload.hdr_len), (34, moved), "a tag is taken off");
+        }
+        for (hdr_len, moved) in [(0, 0), (54, 58)] {
+            let mut offload = Offload { hdr_len, ..note };
+            offload.shift_right(4);
+            assert_eq!((offload.csum_start, offload.hdr_len), (42, moved), "a tag is put on");
+        }
     }
 }
