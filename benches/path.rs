@@ -53,7 +53,15 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
         mac_limit: u32::MAX,
     };
     let networks = vec![Some(network)];
-    Tables { epoch: 1, fdb_epoch: 1, ports, networks, mac_aging_time: 300, fdb_capacity: 1 << 17, ..Tables::default() }
+    Tables {
+        epoch: 1,
+        fdb_epoch: 1,
+        ports,
+        networks,
+        mac_aging_time: 300,
+        fdb_capacity: 1 << 17,
+        ..Tables::default()
+    }
 }
 
 fn mac(side: u8, n: u32) -> Mac {
@@ -109,7 +117,11 @@ impl Bench {
     fn report(&mut self, name: &str) {
         self.samples.sort_by(f32::total_cmp);
         let at = |share: f64| self.samples[(self.samples.len() as f64 * share) as usize];
-        println!("{name}: {:.1} cycles per packet (median; a tenth of the bursts below {:.1})", at(0.5), at(0.1));
+        println!(
+            "{name}: {:.1} cycles per packet (median; a tenth of the bursts below {:.1})",
+            at(0.5),
+            at(0.1)
+        );
     }
 }
 

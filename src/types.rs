@@ -112,7 +112,8 @@ impl fmt::Display for VlanId {
 impl<'de> Deserialize<'de> for VlanId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<VlanId, D::Error> {
         let id = u16::deserialize(deserializer)?;
-        VlanId::new(id).ok_or_else(|| serde::de::Error::custom(format!("VLAN ID {id} is outside of 1 to 4094")))
+        VlanId::new(id)
+            .ok_or_else(|| serde::de::Error::custom(format!("VLAN ID {id} is outside of 1 to 4094")))
     }
 }
 
@@ -174,7 +175,14 @@ mod tests {
         let mac: Mac = "52:54:00:ab:CD:01".parse().unwrap();
         assert_eq!(mac.to_string(), "52:54:00:ab:cd:01");
         assert_eq!(Mac::from_bits(mac.to_bits()), mac);
-        for bad in ["", "52:54:00:ab:cd", "52:54:00:ab:cd:01:02", "52:54:00:ab:cd:0g", "5:54:00:ab:cd:01", "+2:54:00:ab:cd:01"] {
+        for bad in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:01:02",
+            "52:54:00:ab:cd:0g",
+            "5:54:00:ab:cd:01",
+            "+2:54:00:ab:cd:01",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

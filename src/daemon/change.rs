@@ -184,7 +184,9 @@ impl State {
 
 /// What is to be said of a device that is too narrow for its networks.
 pub(super) fn short_mtu(device: u16, networks: u16) -> String {
-    format!("the device's MTU is {device}, its network's {networks}: longer packets are dropped (mtu_exceeded)")
+    format!(
+        "the device's MTU is {device}, its network's {networks}: longer packets are dropped (mtu_exceeded)"
+    )
 }
 
 /// What two attachments cannot have both.

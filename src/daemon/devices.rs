@@ -98,14 +98,23 @@ fn packet(name: &str, site: &Site<'_>) -> Result<Opened, Failure> {
     })
 }
 
-fn xdp(name: &str, mode: XdpMode, shared: Option<bool>, busy_poll: bool, site: &Site<'_>) -> Result<Opened, Failure> {
+fn xdp(
+    name: &str,
+    mode: XdpMode,
+    shared: Option<bool>,
+    busy_poll: bool,
+    site: &Site<'_>,
+) -> Result<Opened, Failure> {
     let host_filter = host_filter(name, shared)?;
     let is_shared = host_filter.is_some();
     let config = XdpConfig { device: name.to_owned(), mode, host_filter, busy_poll, rx_chunks: None };
-    let port = XdpPort::open(&config, site.umem, site.slot.0, site.counters.clone()).map_err(|error| match &error {
-        XdpError::NoDevice { .. } => Failure::Missing(error.to_string()),
-        _ => Failure::Refused(error.to_string()),
-    })?;
+    let port =
+        XdpPort::open(&config, site.umem, site.slot.0, site.counters.clone()).map_err(
+            |error| match &error {
+                XdpError::NoDevice { .. } => Failure::Missing(error.to_string()),
+                _ => Failure::Refused(error.to_string()),
+            },
+        )?;
     let mut opened = opened(port);
     if is_shared {
         opened.details.notes.push("shared: the host's own traffic passes to the kernel".to_owned());
@@ -153,7 +162,8 @@ pub(super) fn describe(interface: &Interface) -> (&'static str, String) {
         Interface::Packet { name } => ("packet", name.clone()),
         Interface::Best { name, .. } => ("best", name.clone()),
         Interface::Pcap { read, write } => {
-            let files: Vec<String> = read.iter().chain(write).map(|path| path.display().to_string()).collect();
+            let files: Vec<String> =
+                read.iter().chain(write).map(|path| path.display().to_string()).collect();
             ("pcap", files.join(" "))
         }
     }

@@ -41,7 +41,8 @@ pub fn run(config: &Path) -> anyhow::Result<()> {
     runtime.block_on(async {
         let settings = &model.switch;
         let socket =
-            ControlSocket::bind(&settings.control, settings.control_mode, settings.control_group.as_deref()).await?;
+            ControlSocket::bind(&settings.control, settings.control_mode, settings.control_group.as_deref())
+                .await?;
         let (notices, notice) = mpsc::unbounded_channel();
         let monitor = LinkMonitor::open().context("cannot listen for devices that come and go")?;
         let daemon = Arc::new(Daemon::start(config, model, notices)?);
@@ -119,7 +120,13 @@ fn on_link_event(daemon: &Daemon, event: &LinkEvent) -> bool {
 
 fn tell(problem: &Problem) {
     for mistake in &problem.diagnostics {
-        tracing::error!(file = mistake.file, line = mistake.line, column = mistake.column, "{}", mistake.message);
+        tracing::error!(
+            file = mistake.file,
+            line = mistake.line,
+            column = mistake.column,
+            "{}",
+            mistake.message
+        );
     }
     tracing::error!("not reloaded, all runs on as before: {problem}");
 }

@@ -50,7 +50,11 @@ pub(super) struct State {
 
 impl Daemon {
     /// Starts the workers, opens all devices and publishes the first tables.
-    pub(super) fn start(path: &Path, model: Model, notices: UnboundedSender<Notice>) -> anyhow::Result<Daemon> {
+    pub(super) fn start(
+        path: &Path,
+        model: Model,
+        notices: UnboundedSender<Notice>,
+    ) -> anyhow::Result<Daemon> {
         let started = Clock::now();
         let workers = Workers::start(&model.switch, started, &notices)?;
         let journal = Journal::open(&model.switch.control)?;
@@ -157,13 +161,20 @@ impl State {
     }
 
     /// Opens the device of an attachment of `model`.
-    pub(super) fn open(&mut self, device: &model::Device<'_>, slot: &Slot, model: &Model) -> Result<Opened, Failure> {
+    pub(super) fn open(
+        &mut self,
+        device: &model::Device<'_>,
+        slot: &Slot,
+        model: &Model,
+    ) -> Result<Opened, Failure> {
         let port = match &device.key {
             AttachmentKey::Port(name) => model.ports.iter().find(|port| port.name == *name),
             AttachmentKey::Physical(_) => None,
         };
         if let Interface::Guest { name, .. } = device.interface {
-            self.journal.add(name).map_err(|error| Failure::Refused(format!("cannot note the device `{name}`: {error}")))?;
+            self.journal
+                .add(name)
+                .map_err(|error| Failure::Refused(format!("cannot note the device `{name}`: {error}")))?;
         }
         let site = Site {
             slot: PortIdx(self.places.ports.assign(&device.key)),

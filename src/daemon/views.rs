@@ -11,8 +11,8 @@ use super::devices::describe;
 use super::state::{Daemon, Slot, State};
 use crate::control::server::{Capture, Switch};
 use crate::control::view::{
-    FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status, Trace,
-    TraceOutput, TraceStep, Trunk, Worker, WorkerState,
+    FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status,
+    Trace, TraceOutput, TraceStep, Trunk, Worker, WorkerState,
 };
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Explain;
@@ -148,7 +148,14 @@ impl State {
             Some(Attachment::Access(network)) => (Some(network.clone()), None),
             Some(Attachment::Trunk { physical_network, native, allowed }) => {
                 let allowed = allowed.as_ref().map(|ids| ids.iter().map(|id| id.get()).collect());
-                (None, Some(Trunk { physical_network: physical_network.clone(), native: native.clone(), allowed }))
+                (
+                    None,
+                    Some(Trunk {
+                        physical_network: physical_network.clone(),
+                        native: native.clone(),
+                        allowed,
+                    }),
+                )
             }
             None => {
                 let of = |n: &&model::Network| matches!(&n.segment, model::Segment::Flat(on) if on == name(&device.key));
@@ -180,7 +187,8 @@ impl State {
     /// The slot and the worker of a port or physical network, by name.
     fn find(&self, wanted: &str) -> Option<(PortIdx, WorkerIdx)> {
         let keys = [AttachmentKey::Port(wanted.to_owned()), AttachmentKey::Physical(wanted.to_owned())];
-        keys.iter().find_map(|key| Some((PortIdx(self.places.ports.get(key)?), self.slots.get(key)?.device.worker)))
+        keys.iter()
+            .find_map(|key| Some((PortIdx(self.places.ports.get(key)?), self.slots.get(key)?.device.worker)))
     }
 
     /// Runs the path on a copy of the state.
@@ -212,7 +220,8 @@ impl State {
             (_, _, Some(reason)) => format!("dropped: {reason}"),
             _ => "consumed".to_owned(),
         };
-        let steps = explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
+        let steps =
+            explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
         Ok(Trace { port: port.to_owned(), verdict, steps, outputs })
     }
 }

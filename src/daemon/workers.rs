@@ -51,10 +51,15 @@ impl Workers {
             [] => vec![None],
             cpus => cpus.iter().copied().map(Some).collect(),
         };
-        let polls = cpus.iter().map(|_| Poll::new()).collect::<io::Result<Vec<Poll>>>().context("cannot make an epoll")?;
+        let polls = cpus
+            .iter()
+            .map(|_| Poll::new())
+            .collect::<io::Result<Vec<Poll>>>()
+            .context("cannot make an epoll")?;
         let mesh = Arc::new(Mesh::new(&polls).context("cannot make a waker")?);
         let tables = Arc::new(ArcSwap::from_pointee(Tables::default()));
-        let mut workers = Workers { handles: Vec::new(), umems: Vec::new(), mesh, tables, buffers: switch.buffers };
+        let mut workers =
+            Workers { handles: Vec::new(), umems: Vec::new(), mesh, tables, buffers: switch.buffers };
         for (index, (cpu, poll)) in (0u16..).zip(cpus.into_iter().zip(polls)) {
             let region = Region::new(switch.buffers, LARGE_BUFFERS)
                 .with_context(|| format!("cannot get memory for {} buffers", switch.buffers))?;

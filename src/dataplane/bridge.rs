@@ -95,7 +95,8 @@ fn flood(
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
     let is_up = |port: &PortIdx| tables.port(*port).is_some_and(|port| port.up);
-    let mut members = network.members.iter().copied().filter(|port| *port != ingress && is_up(port)).peekable();
+    let mut members =
+        network.members.iter().copied().filter(|port| *port != ingress && is_up(port)).peekable();
     let (mut sent, mut failed) = (false, None);
     let mut frame = Some(frame);
     while let Some(to) = members.next() {

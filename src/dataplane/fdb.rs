@@ -242,7 +242,9 @@ impl Fdb {
     fn learn_elsewhere(&mut self, probe: Probe, port: PortIdx, now: u32, limits: Limits) -> Learned {
         let at_port_limit = count(&self.per_port, port.index()) >= limits.port;
         let (key, known) = (probe.key, self.lookup(probe));
-        if at_port_limit || (known.is_none() && count(&self.per_network, key.network().index()) >= limits.network) {
+        if at_port_limit
+            || (known.is_none() && count(&self.per_network, key.network().index()) >= limits.network)
+        {
             return Learned::Refused;
         }
         self.put(key, port, now, false);
@@ -270,7 +272,10 @@ impl Fdb {
         self.remove(key);
         let probe = self.probe(key);
         let (first, second) = (probe.first as usize, probe.second as usize);
-        let room = self.free_way(first).or_else(|| self.free_way(second)).or_else(|| self.make_room([first, second]));
+        let room = self
+            .free_way(first)
+            .or_else(|| self.free_way(second))
+            .or_else(|| self.make_room([first, second]));
         // Eight static entries in one place: the new one finds no room, and its address stays unknown.
         let Some((bucket, way)) = room.or_else(|| self.evict([first, second])) else { return };
         let slot = Slot { key: key.0, port: port.0, is_static, seen: now };
@@ -323,7 +328,8 @@ impl Fdb {
     fn uncount(&mut self, slot: Slot) {
         if !slot.is_static {
             let network = FdbKey(slot.key).network().index();
-            let (n, p) = (count_mut(&mut self.per_network, network), count_mut(&mut self.per_port, slot.port.into()));
+            let (n, p) =
+                (count_mut(&mut self.per_network, network), count_mut(&mut self.per_port, slot.port.into()));
             *n = n.saturating_sub(1);
             *p = p.saturating_sub(1);
         }
@@ -460,10 +466,22 @@ mod tests {
         let limits = Limits { network: 3, port: 2 };
         assert_eq!(fdb.learn(fdb.probe(key(1, 1)), PortIdx(4), 0, limits), Learned::New);
         assert_eq!(fdb.learn(fdb.probe(key(1, 2)), PortIdx(4), 0, limits), Learned::New);
-        assert_eq!(fdb.learn(fdb.probe(key(1, 3)), PortIdx(4), 0, limits), Learned::Refused, "the port's limit");
+        assert_eq!(
+            fdb.learn(fdb.probe(key(1, 3)), PortIdx(4), 0, limits),
+            Learned::Refused,
+            "the port's limit"
+        );
         assert_eq!(fdb.learn(fdb.probe(key(1, 3)), PortIdx(5), 0, limits), Learned::New);
-        assert_eq!(fdb.learn(fdb.probe(key(1, 4)), PortIdx(5), 0, limits), Learned::Refused, "the network's limit");
-        assert_eq!(fdb.learn(fdb.probe(key(1, 1)), PortIdx(5), 0, limits), Learned::Moved(PortIdx(4)), "a move takes no room");
+        assert_eq!(
+            fdb.learn(fdb.probe(key(1, 4)), PortIdx(5), 0, limits),
+            Learned::Refused,
+            "the network's limit"
+        );
+        assert_eq!(
+            fdb.learn(fdb.probe(key(1, 1)), PortIdx(5), 0, limits),
+            Learned::Moved(PortIdx(4)),
+            "a move takes no room"
+        );
         fdb.remove(key(1, 2));
         assert_eq!(fdb.learn(fdb.probe(key(1, 4)), PortIdx(6), 0, limits), Learned::New);
     }

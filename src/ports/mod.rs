@@ -2,12 +2,12 @@
 //! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
 //! ([`crate::dataplane`]'s egress).
 
-pub mod mem;
-pub mod pcap;
 pub mod guest;
 pub mod link;
+pub mod mem;
 pub mod netns;
 pub mod packet;
+pub mod pcap;
 pub mod tap;
 pub mod xdp;
 

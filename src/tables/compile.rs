@@ -43,8 +43,11 @@ pub fn compile(
     places: &mut Places,
     epoch: u64,
 ) -> Tables {
-    let networks: Vec<(NetIdx, &Network)> =
-        model.networks.iter().map(|network| (NetIdx(places.networks.assign(&network.name)), network)).collect();
+    let networks: Vec<(NetIdx, &Network)> = model
+        .networks
+        .iter()
+        .map(|network| (NetIdx(places.networks.assign(&network.name)), network))
+        .collect();
     let mut tables = Tables {
         epoch,
         fdb_epoch: epoch,
@@ -53,7 +56,12 @@ pub fn compile(
         static_macs: Vec::new(),
         mac_aging_time: model.switch.mac_aging_time,
         idle: model.switch.idle,
-        fdb_capacity: model.networks.iter().map(|network| network.mac_limit as usize).sum::<usize>().min(MAX_FDB),
+        fdb_capacity: model
+            .networks
+            .iter()
+            .map(|network| network.mac_limit as usize)
+            .sum::<usize>()
+            .min(MAX_FDB),
     };
     for &(index, network) in &networks {
         put(&mut tables.networks, index.index(), net_entry(network));
@@ -72,7 +80,9 @@ pub fn compile(
         let index = PortIdx(places.ports.assign(&key));
         let vlans = match &port.attachment {
             Attachment::Access(name) => {
-                let Some((network, _)) = networks.iter().find(|(_, network)| network.name == *name) else { continue };
+                let Some((network, _)) = networks.iter().find(|(_, network)| network.name == *name) else {
+                    continue;
+                };
                 Vlans::Access(*network)
             }
             Attachment::Trunk { physical_network, native, allowed } => {
@@ -80,7 +90,12 @@ pub fn compile(
             }
         };
         let up = port.admin_state_up;
-        add_port(&mut tables, index, device, Wanted { name: &port.name, up, vlans, mac_limit: port.mac_limit });
+        add_port(
+            &mut tables,
+            index,
+            device,
+            Wanted { name: &port.name, up, vlans, mac_limit: port.mac_limit },
+        );
         for mac in port.mac_address.iter().chain(&port.static_macs) {
             let member = |network: &&(NetIdx, &Network)| tables.is_member(network.0, index);
             let of_port = networks.iter().filter(member).map(|(network, _)| (*network, *mac, index));

@@ -18,25 +18,37 @@ pub(super) struct Attached {
     pub(super) empty: u8,
     /// Whether the control thread was told that the device is gone.
     pub(super) gone: bool,
+    /// Whether the kernel tells of its frames.
+    registered: bool,
     pub(super) taps: Vec<CaptureTap>,
 }
 
 impl Attached {
-    pub(super) fn new(io: Box<dyn PortIo>, port: PortIdx, registry: &Registry) -> Attached {
-        for fd in io.fds() {
-            if let Err(error) = registry.register(&mut SourceFd(&fd), Token(port.index()), Interest::READABLE) {
+    pub(super) fn new(io: Box<dyn PortIo>) -> Attached {
+        Attached { io, ready: false, empty: 0, gone: false, registered: false, taps: Vec::new() }
+    }
+
+    /// Lets the kernel tell of frames, or no longer.
+    pub(super) fn register(&mut self, port: PortIdx, registry: &Registry, wanted: bool) {
+        if self.registered == wanted {
+            return;
+        }
+        self.registered = wanted;
+        for fd in self.io.fds() {
+            let mut source = SourceFd(&fd);
+            if !wanted {
+                // The descriptor of a device that is gone may not be registered any more.
+                let _ = registry.deregister(&mut source);
+            } else if let Err(error) = registry.register(&mut source, Token(port.index()), Interest::READABLE)
+            {
                 // Then the port is heard of only while there is other traffic.
                 tracing::warn!(%error, port = port.0, "cannot wait for the device");
             }
         }
-        Attached { io, ready: false, empty: 0, gone: false, taps: Vec::new() }
     }
 
-    pub(super) fn close(self, registry: &Registry, pool: &mut Pool) {
-        for fd in self.io.fds() {
-            // The descriptor of a device that is gone may not be registered any more.
-            let _ = registry.deregister(&mut SourceFd(&fd));
-        }
+    pub(super) fn close(mut self, port: PortIdx, registry: &Registry, pool: &mut Pool) {
+        self.register(port, registry, false);
         self.io.close(pool);
     }
 

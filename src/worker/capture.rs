@@ -44,7 +44,8 @@ impl CaptureTap {
     pub(super) fn send(&self, record: &Record, direction: Direction, dropped: Option<DropReason>) -> bool {
         let bytes = record.bytes.get(..self.snaplen).unwrap_or(&record.bytes).to_vec();
         let interface = self.interface.clone();
-        let record = CaptureRecord { at: record.at, direction, original_len: record.len, bytes, dropped, interface };
+        let record =
+            CaptureRecord { at: record.at, direction, original_len: record.len, bytes, dropped, interface };
         match self.sender.try_send(record) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,

@@ -157,7 +157,13 @@ impl Mesh {
     }
 
     /// Gives frames for `port` to the worker that owns it; gives the number of those that found no room.
-    pub(super) fn hand_off(&self, from: WorkerIdx, to: WorkerIdx, port: PortIdx, frames: &mut Vec<Frame>) -> u64 {
+    pub(super) fn hand_off(
+        &self,
+        from: WorkerIdx,
+        to: WorkerIdx,
+        port: PortIdx,
+        frames: &mut Vec<Frame>,
+    ) -> u64 {
         let Some(ring) = self.inboxes.get(to.index()).and_then(|inbox| inbox.frames.get(from.index())) else {
             return frames.len() as u64;
         };

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use crossbeam::channel::{Receiver, Sender};
-use tokio::sync::mpsc::UnboundedSender;
 use mio::{Events, Poll, Token};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Silent;
@@ -50,6 +50,8 @@ const TURNS_PER_LOOK: u32 = 8;
 const TURNS_PER_CARE: u64 = 16;
 /// Turns between two looks at the clock.
 const TURNS_PER_CLOCK: u32 = 16;
+/// Frames since the last sleep after which the kernel need not tell of more in rings.
+const FRAMES_TO_DISARM: u64 = 256;
 /// Up to this many ports are asked on after they had nothing, this often in a row.
 const MAX_LINGERING: usize = 8;
 const EMPTY_READS: u8 = 64;
@@ -126,6 +128,10 @@ struct Core {
     handed: bool,
     /// Devices attached.
     attached: usize,
+    /// Whether the kernel tells of frames in all rings.
+    armed: bool,
+    /// Frames moved before the last sleep.
+    woken_at: u64,
     load: Load,
 }
 
@@ -147,6 +153,8 @@ impl Worker {
                 notices: setup.notices,
                 handed: false,
                 attached: 0,
+                armed: true,
+                woken_at: 0,
                 load: Load::default(),
             },
             commands: setup.commands,
@@ -204,7 +212,12 @@ impl Worker {
         let core = &mut self.core;
         core.follow(tables);
         let mut moved = if attention { core.receive_handed(tables) } else { 0 };
-        let polled = core.rings.len() <= MAX_POLLED;
+        let polled = core.is_polled();
+        if !polled {
+            core.arm(true);
+        } else if core.load.frames > core.woken_at + FRAMES_TO_DISARM {
+            core.arm(false);
+        }
         self.turns_since_look += 1;
         let look = self.turns_since_look >= TURNS_PER_LOOK || (!self.was_busy && core.ready.is_empty());
         if look && (!polled || core.rings.len() < core.attached) {
@@ -269,6 +282,8 @@ impl Worker {
 
     /// Sleeps until a descriptor, another worker or the control thread wakes it, or `timeout` passes.
     fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        self.core.arm(true);
+        self.core.woken_at = self.core.load.frames;
         let mesh = self.core.mesh.clone();
         let link = mesh.link(self.core.index);
         let timeout = if link.begin_sleep() { timeout } else { Duration::ZERO };
@@ -294,6 +309,25 @@ impl Core {
         }
     }
 
+    /// Whether every ring is looked at every turn.
+    fn is_polled(&self) -> bool {
+        self.rings.len() <= MAX_POLLED
+    }
+
+    /// Lets the kernel tell of frames in rings, or no longer: while rings are looked at every turn, a note about each frame
+    /// would cost its sender and us as much as the frame.
+    fn arm(&mut self, wanted: bool) {
+        if self.armed == wanted {
+            return;
+        }
+        self.armed = wanted;
+        for port in &self.rings {
+            if let Some(Some(attached)) = self.ports.get_mut(port.index()) {
+                attached.register(*port, self.poll.registry(), wanted);
+            }
+        }
+    }
+
     /// Asks the kernel which descriptors have become readable.
     fn look(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         if let Err(error) = self.poll.poll(events, timeout)
@@ -310,7 +344,7 @@ impl Core {
     }
 
     fn make_ready(&mut self, port: PortIdx) {
-        let polled = self.rings.len() <= MAX_POLLED;
+        let polled = self.is_polled();
         if let Some(Some(attached)) = self.ports.get_mut(port.index())
             && !attached.ready
             && !(polled && attached.io.is_ring())
@@ -345,7 +379,13 @@ impl Core {
         }
         self.out.make_room(port.index() + 1);
         self.attached += 1;
-        self.ports[port.index()] = Some(Attached::new(io, port, self.poll.registry()));
+        let mut attached = Attached::new(io);
+        if attached.io.is_ring() {
+            self.armed = false;
+        } else {
+            attached.register(port, self.poll.registry(), true);
+        }
+        self.ports[port.index()] = Some(attached);
         self.make_ready(port);
     }
 
@@ -354,7 +394,7 @@ impl Core {
         self.attached -= 1;
         self.rings.retain(|ring| *ring != port);
         self.ready.retain(|ready| *ready != port);
-        attached.close(self.poll.registry(), &mut self.shard.pool);
+        attached.close(port, self.poll.registry(), &mut self.shard.pool);
     }
 
     fn close_all(&mut self) {

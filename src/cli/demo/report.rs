@@ -127,7 +127,7 @@ impl Report {
             last = row.test;
             let amount = |n| match row.unit {
                 Unit::Frames => table::count(n),
-                Unit::Bytes => format!("{}B", table::count(n)),
+                Unit::Bytes => format!("{} B", table::count(n)),
             };
             let verdict = if row.wrong.is_some() { "WRONG" } else { "ok" };
             table.row([

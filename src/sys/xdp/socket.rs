@@ -76,7 +76,11 @@ mod loss_tests {
         assert_eq!((starved.too_long(false), starved.no_room()), (0, 14));
         let mixed = Losses { dropped: 17, no_chunk: 14, ring_full: 2, bad_tx: 0 };
         assert_eq!((mixed.too_long(false), mixed.no_room()), (3, 16));
-        assert_eq!(mixed.too_long(true), 17, "a zero-copy driver's own requests are no frames that were dropped");
+        assert_eq!(
+            mixed.too_long(true),
+            17,
+            "a zero-copy driver's own requests are no frames that were dropped"
+        );
     }
 }
 
