@@ -1,5 +1,6 @@
 //! Counters and drop reasons. Each packet ends in exactly one of: forwarded, flooded, answered, consumed, or dropped
-//! with a [`DropReason`]; the sum of a port's ends is what it received.
+//! with a [`DropReason`]; the sum of a port's ends is what it received. Copies of a flooded frame that could not leave
+//! count as drops besides, as long as one of them could.
 //!
 //! A counter has one writer, the worker that owns its port, so it is a plain load and store of a relaxed atomic; anyone
 //! may read.

@@ -52,7 +52,7 @@ fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
     {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
-    assert!(!text.contains("WRONG") && !text.contains('\r'), "{text}");
+    assert!(!text.contains("FAIL") && !text.contains('\r'), "{text}");
     assert_clean(process);
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Each module of the crate and what it may name of the others. Whoever stands lower names nobody above.
 const MAY_NAME: &[(&str, &[&str])] = &[
-    ("cli", &["control", "daemon", "frame", "model", "pcapng", "stats", "types"]),
+    // The demo builds a lab of its own, with the means that ports are made of.
+    ("cli", &["control", "daemon", "ports", "frame", "model", "pcapng", "stats", "sys", "types"]),
     (
         "daemon",
         &[

@@ -136,7 +136,7 @@ fn main() -> anyhow::Result<()> {
         socket.tx.submit();
         sent += count;
         match socket.kick_tx() {
-            Kick::Refused => refused += 1,
+            Kick::Full | Kick::Refused => refused += 1,
             Kick::Gone => anyhow::bail!("{} is gone", arguments.interface),
             Kick::Done | Kick::Again => {}
         }

@@ -12,6 +12,9 @@ use crate::stats::DropReason;
 use crate::tables::{NetEntry, PortEntry, Tables};
 use crate::types::PortIdx;
 
+/// Why copies of a flooded frame were lost. Empty almost always, and then without memory of its own.
+type Lost = Vec<DropReason>;
+
 /// How a frame left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sent {
@@ -52,7 +55,7 @@ pub(super) fn learn(
 pub(super) fn forward(
     frame: Frame,
     classified: &Classified,
-    ingress: PortIdx,
+    ingress: (PortIdx, &PortEntry),
     (tables, network): (&Tables, &NetEntry),
     shard: &mut Shard,
     out: &mut Out,
@@ -61,7 +64,7 @@ pub(super) fn forward(
     if !classified.is_group
         && let Some(to) = shard.fdb.lookup(classified.destination)
     {
-        if to == ingress {
+        if to == ingress.0 {
             return Err(DropReason::SamePort);
         }
         tracer.say("bridge", || {
@@ -84,11 +87,11 @@ pub(super) fn forward(
 }
 
 /// Copies the frame to every port of the network that is up, but the one it came from. It counts as sent when one copy
-/// was; copies that were not count as drops besides.
+/// was; copies that were not count as drops besides. When none was, the frame is dropped, for the last copy's reason.
 fn flood(
     frame: Frame,
     classified: &Classified,
-    ingress: PortIdx,
+    ingress: (PortIdx, &PortEntry),
     (tables, network): (&Tables, &NetEntry),
     shard: &mut Shard,
     out: &mut Out,
@@ -96,8 +99,8 @@ fn flood(
 ) -> Result<(), DropReason> {
     let is_up = |port: &PortIdx| tables.port(*port).is_some_and(|port| port.up);
     let mut members =
-        network.members.iter().copied().filter(|port| *port != ingress && is_up(port)).peekable();
-    let (mut sent, mut failed) = (false, None);
+        network.members.iter().copied().filter(|port| *port != ingress.0 && is_up(port)).peekable();
+    let (mut sent, mut lost) = (false, Lost::default());
     let mut frame = Some(frame);
     while let Some(to) = members.next() {
         let copy = match members.peek() {
@@ -112,20 +115,15 @@ fn flood(
             Ok(()) => sent = true,
             Err(reason) => {
                 tracer.say("egress", || format!("this copy is dropped: {}", reason.meaning()));
-                if let (Some(earlier), Some(port)) = (failed.replace(reason), tables.port(ingress)) {
-                    port.counters.count_drop(earlier, 1);
-                }
+                lost.push(reason);
             }
         }
     }
-    match (sent, failed) {
-        (true, None) => Ok(()),
-        (true, Some(reason)) => {
-            if let Some(port) = tables.port(ingress) {
-                port.counters.count_drop(reason, 1);
-            }
-            Ok(())
-        }
-        (false, reason) => Err(reason.unwrap_or(DropReason::NoReceiver)),
+    if !sent {
+        return Err(lost.pop().unwrap_or(DropReason::NoReceiver));
     }
+    for reason in lost {
+        ingress.1.counters.count_drop(reason, 1);
+    }
+    Ok(())
 }

@@ -76,7 +76,8 @@ fn finish(
 fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
     frame.prepend(TAG)?;
     let front = frame.head_mut().first_chunk_mut::<{ TAG + 12 }>()?;
-    front.copy_within(TAG.., 0);
+    let macs: [u8; 12] = *front.last_chunk()?;
+    *front.first_chunk_mut()? = macs;
     let [t0, t1] = VLAN.to_be_bytes();
     let [i0, i1] = id.get().to_be_bytes();
     front[12..].copy_from_slice(&[t0, t1, i0, i1]);

@@ -11,7 +11,8 @@
 //! Each worker has a replica, and so has the control thread. A worker that learns says so by a [`FdbEvent`]; whoever
 //! misses one is put right by the refreshing event that follows within an eighth of the ageing time.
 
-use crate::sys::{advise_huge, prefetch};
+use crate::sys::prefetch;
+use crate::sys::table::Table;
 use crate::types::{Mac, NetIdx, PortIdx};
 
 const WAYS: usize = 4;
@@ -125,7 +126,7 @@ impl Bucket {
 /// The table. See the module's documentation.
 #[derive(Clone)]
 pub struct Fdb {
-    buckets: Box<[Bucket]>,
+    buckets: Table<Bucket>,
     mask: u64,
     seed: u64,
     aging: u32,
@@ -149,11 +150,8 @@ impl Fdb {
     /// A table for `capacity` addresses, half filled then, that forgets after `aging` seconds. `seed` is secret.
     pub fn new(capacity: usize, aging: u32, seed: u64) -> Fdb {
         let buckets = (capacity * 2 / WAYS).next_power_of_two().max(256);
-        let mut table: Vec<Bucket> = Vec::with_capacity(buckets);
-        advise_huge(table.spare_capacity_mut());
-        table.resize(buckets, Bucket([FREE; WAYS]));
         Fdb {
-            buckets: table.into_boxed_slice(),
+            buckets: Table::filled(Bucket([FREE; WAYS]), buckets),
             mask: buckets as u64 - 1,
             seed,
             aging,
@@ -413,6 +411,7 @@ fn count_mut(counts: &mut Vec<u32>, index: usize) -> &mut u32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // small numbers
 mod tests {
     use std::collections::HashMap;
 

@@ -111,7 +111,9 @@ fn untag(frame: &mut Frame, port: &PortEntry, tracer: &mut impl Tracer) -> Resul
         0 => "takes off a priority tag".to_owned(),
         id => format!("takes off the tag of VLAN {id}"),
     });
-    frame.head_mut().copy_within(0..12, TAG);
+    let front = frame.head_mut().first_chunk_mut::<{ TAG + 12 }>().ok_or(DropReason::TruncatedTag)?;
+    let macs: [u8; 12] = *front.first_chunk().ok_or(DropReason::TruncatedTag)?;
+    *front.last_chunk_mut().ok_or(DropReason::TruncatedTag)? = macs;
     frame.trim_front(TAG).ok_or(DropReason::TruncatedTag)?;
     Ok((network, inner))
 }

@@ -9,7 +9,7 @@
 //! A burst passes ingress as a whole before the first frame passes the bridge, so that the FDB's cache lines are on
 //! their way while other headers are read.
 
-#![deny(clippy::indexing_slicing, clippy::panic)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
 mod bridge;
 mod egress;
@@ -131,7 +131,7 @@ pub fn process(
                         bridge::learn(classified, (ingress, port), network, shard, seconds, tracer);
                         learned = Some(classified.source.key);
                     }
-                    bridge::forward(frame, classified, ingress, (tables, network), shard, out, tracer)
+                    bridge::forward(frame, classified, (ingress, port), (tables, network), shard, out, tracer)
                 }
             },
         };

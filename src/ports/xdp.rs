@@ -273,6 +273,7 @@ impl XdpPort {
             }
             match queue.socket.kick_tx() {
                 Kick::Done => {}
+                Kick::Full => self.counters.count_drop(DropReason::TxFull, 1),
                 Kick::Refused => self.counters.count_drop(DropReason::TxError, 1),
                 Kick::Again if tx.waiting() == 0 => return,
                 Kick::Again => {}

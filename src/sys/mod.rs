@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 pub mod child;
 pub mod packet;
 pub mod pool;
+pub mod table;
 pub mod tap;
 pub mod xdp;
 
@@ -21,18 +22,6 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` always gives the same descriptor, which stays open until it is dropped.
     let waiting = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     waiting.map_err(io::Error::from)
-}
-
-/// Asks the kernel for huge pages under a large table that is looked up at random, before it is filled. Without them it
-/// works as well, only slower.
-pub fn advise_huge<T>(table: &mut [T]) {
-    const PAGE: usize = 4096;
-    let start = (table.as_mut_ptr().addr()).next_multiple_of(PAGE);
-    let end = (table.as_mut_ptr().addr() + std::mem::size_of_val(table)) / PAGE * PAGE;
-    if end > start {
-        // SAFETY: whole pages of one live allocation; the advice changes what backs them, not what they hold.
-        unsafe { libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE) };
-    }
 }
 
 /// Asks the processor to bring the cache line of `place` near, for a look-up that follows. Never faults, has no effect

@@ -669,6 +669,7 @@ impl std::fmt::Debug for Frame {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // small numbers
 mod tests {
     use super::*;
 

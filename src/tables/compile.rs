@@ -141,10 +141,10 @@ fn trunk(
                     untagged = Some(index);
                 }
             }
-            Segment::Flat(on) if on == physical => {
-                if native.is_none_or(|native| native == Some(network.name.as_str())) {
-                    untagged = Some(index);
-                }
+            Segment::Flat(on)
+                if on == physical && native.is_none_or(|native| native == Some(network.name.as_str())) =>
+            {
+                untagged = Some(index);
             }
             _ => {}
         }

@@ -95,11 +95,11 @@ impl Running {
         let native = self.lab.of("open").first().map(|host| (host.name.clone(), host.address));
         if let Some(blue) = self.lab.host("blue1") {
             let pings = station.ping(TRUNK_BLUE, Some(BLUE), blue.address, PINGS);
-            self.add_pings("trunk", format!("trunk, VLAN {BLUE} > blue1"), pings)?;
+            self.add_pings("trunk", format!("trunk VLAN {BLUE} > blue1"), pings)?;
         }
         if let Some((name, address)) = native {
             let pings = station.ping(TRUNK_OPEN, None, address, PINGS);
-            self.add_pings("trunk", format!("trunk, native > {name}"), pings)?;
+            self.add_pings("trunk", format!("trunk native > {name}"), pings)?;
         }
         self.tell_pings("trunk", first)
     }
@@ -196,7 +196,7 @@ impl Running {
     /// Frames of a VLAN that the trunk does not carry are dropped, and counted by their reason.
     pub(super) fn dropping(&mut self) -> anyhow::Result<()> {
         self.stop.check()?;
-        let what = || format!("trunk, VLAN {GREEN} > green1");
+        let what = || format!("trunk VLAN {GREEN} > green1");
         let row = match self.try_dropping() {
             Ok((row, meaning)) => {
                 let count = row.sent;

@@ -179,7 +179,7 @@ impl Running {
             (true, _) => format!("Interrupted after {seconds:.1} s; the lab is gone."),
             (_, 0) if ok => format!("All {checks} checks passed in {seconds:.1} s. The lab is gone."),
             (_, wrong) => {
-                format!("{wrong} of {checks} checks went WRONG in {seconds:.1} s. The lab is gone.")
+                format!("{wrong} of {checks} checks FAILED in {seconds:.1} s. The lab is gone.")
             }
         })?;
         Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

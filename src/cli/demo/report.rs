@@ -97,7 +97,7 @@ impl Report {
     /// Keeps the outcome of a test; tells of it at once when it went wrong.
     pub(super) fn add(&mut self, row: Row) -> io::Result<()> {
         if let Some(wrong) = &row.wrong {
-            self.say(format!("  WRONG    {} {}: {wrong}", row.test, row.what))?;
+            self.say(format!("  FAIL     {} {}: {wrong}", row.test, row.what))?;
         }
         self.rows.push(row);
         Ok(())
@@ -115,7 +115,7 @@ impl Report {
             ("test", left),
             ("", left),
             ("sent", right),
-            ("received", right),
+            ("got", right),
             ("lost", right),
             ("result", right),
             ("", left),
@@ -127,9 +127,9 @@ impl Report {
             last = row.test;
             let amount = |n| match row.unit {
                 Unit::Frames => table::count(n),
-                Unit::Bytes => format!("{} B", table::count(n)),
+                Unit::Bytes => format!("{}B", table::count(n)),
             };
-            let verdict = if row.wrong.is_some() { "WRONG" } else { "ok" };
+            let verdict = if row.wrong.is_some() { "FAIL" } else { "ok" };
             table.row([
                 test.to_owned(),
                 row.what.clone(),
@@ -203,7 +203,7 @@ mod tests {
         let mut report = Report::new(true);
         let row = |test, sent, received, wrong: Option<&str>| Row {
             test,
-            what: "trunk, tagged > packet1".into(),
+            what: "trunk native > packet1".into(),
             unit: Unit::Bytes,
             sent,
             received,
@@ -216,7 +216,7 @@ mod tests {
         let table = report.table();
         assert!(table.lines().all(|line| line.chars().count() < 80), "{table}");
         assert!(
-            table.lines().nth(1).unwrap().ends_with("ok") && table.lines().nth(2).unwrap().ends_with("WRONG")
+            table.lines().nth(1).unwrap().ends_with("ok") && table.lines().nth(2).unwrap().ends_with("FAIL")
         );
         assert_eq!(report.wrong(), 1);
         let json = report.json();

@@ -21,8 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Directories of demos are called this, and the number of the process.
 const PREFIX: &str = "nuswitch-demo-";
+/// The file in it that is locked; the switch itself locks the directory, where its control socket is.
+const LOCK: &str = "lock";
 
-/// A directory of our own that goes with this value. It is locked while we live, so that the next demo can tell what
+/// A directory of our own that goes with this value. A file in it is locked while we live, so that the next demo can tell what
 /// one that was killed has left behind.
 pub(super) struct Directory {
     path: PathBuf,
@@ -41,7 +43,7 @@ impl Directory {
         let path = parent.join(format!("{PREFIX}{}", std::process::id()));
         let failed = || format!("cannot make the directory {}", path.display());
         DirBuilder::new().mode(0o700).create(&path).with_context(failed)?;
-        let lock = File::open(&path).with_context(failed)?;
+        let lock = File::create(path.join(LOCK)).with_context(failed)?;
         lock.lock().with_context(failed)?;
         Ok(Directory { path, _lock: lock })
     }
@@ -58,14 +60,14 @@ impl Drop for Directory {
     }
 }
 
-/// Removes what demos that were killed have left: directories of ours that nobody has locked. One that is just being made
+/// Removes what demos that were killed have left: directories of ours of which nobody holds the lock. One that is just being made
 /// is spared, too: it is empty.
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if ours && is_directory && entry.path().join("lab.toml").exists() {
-            let unlocked = File::open(entry.path()).is_ok_and(|directory| directory.try_lock().is_ok());
+            let unlocked = File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
             if unlocked {
                 // Another user's stays.
                 let _ = fs::remove_dir_all(entry.path());

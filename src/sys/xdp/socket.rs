@@ -89,6 +89,8 @@ mod loss_tests {
 pub enum Kick {
     /// The kernel worked on the ring.
     Done,
+    /// The kernel worked on the ring, and the device had no room for a frame of it: on a veth, the receiver is behind.
+    Full,
     /// The kernel worked on the ring, and a frame of it was refused by the device.
     Refused,
     /// The kernel cannot go on just now, or the device is down.
@@ -281,7 +283,7 @@ impl Socket {
     #[cold]
     fn kick_failed(error: &io::Error) -> Kick {
         match error.raw_os_error() {
-            Some(libc::EBUSY | libc::ENOBUFS) => Kick::Refused,
+            Some(libc::EBUSY | libc::ENOBUFS) => Kick::Full,
             // A device that is down is still there, and may come up again.
             Some(libc::EAGAIN | libc::EINTR | libc::ENETDOWN) => Kick::Again,
             Some(libc::ENXIO | libc::EBADF) => Kick::Gone,
