@@ -28,23 +28,30 @@ pub(super) fn send(
     if frame.len() > port.plain_len {
         check_mtu(&frame, port)?;
     }
-    if let Vlans::Trunk { .. } = port.vlans {
-        match port.vlans.egress_tag(index, network) {
-            Some(id) => push_tag(&mut frame, id).ok_or(DropReason::NoBuffer)?,
-            None if is_tagged(&frame) => return Err(DropReason::VlanHop),
-            None => {}
+    let tag = port.vlans.egress_tag(index, network);
+    if tag.is_some() {
+        if frame.headroom() < TAG {
+            return Err(DropReason::NoBuffer);
         }
+    } else if matches!(port.vlans, Vlans::Trunk { .. }) && is_tagged(&frame) {
+        return Err(DropReason::VlanHop);
     }
-    tracer.say("egress", || match port.vlans.egress_tag(index, network) {
+    tracer.say("egress", || match tag {
         Some(id) => format!("leaves by port {} with the tag of VLAN {id}", port.name),
         None => format!("leaves by port {} untagged", port.name),
     });
     if frame.offload.is_done() {
-        out.push(to, frame);
-        Ok(())
-    } else {
-        finish(frame, to, port, shard, out, tracer)
+        // Tagged where it stands in the queue: to change a frame and then move it makes the processor wait.
+        let queued = out.push(to, frame);
+        if let (Some(frame), Some(id)) = (queued, tag) {
+            push_tag(frame, id);
+        }
+        return Ok(());
     }
+    if let Some(id) = tag {
+        push_tag(&mut frame, id);
+    }
+    finish(frame, to, port, shard, out, tracer)
 }
 
 /// Does in software what the device cannot do.
@@ -71,7 +78,7 @@ fn finish(
     Ok(())
 }
 
-/// Inserts a tag behind the addresses (IEEE 802.1Q-2018, 9.3).
+/// Inserts a tag behind the addresses (IEEE 802.1Q-2018, 9.3). The headroom has been looked at.
 #[inline(always)]
 fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
     frame.prepend(TAG)?;
