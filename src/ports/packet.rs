@@ -147,7 +147,8 @@ impl PacketPort {
     /// refuses for what they are stand in `refused`.
     fn send(&mut self, frames: &[Frame]) -> usize {
         for (at, frame) in frames.iter().enumerate() {
-            if frame.len() <= SEND_MAX && self.socket.queue(frame.offload, frame.len(), frame.segments()) {
+            let by_ring = frame.len() <= SEND_MAX && frame.offload.gso() == Offload::GSO_NONE;
+            if by_ring && self.socket.queue(frame.offload, frame.len(), frame.segments()) {
                 continue;
             }
             // What stands in the ring was there before.
@@ -155,7 +156,7 @@ impl PacketPort {
             if unsent > 0 {
                 return at - unsent;
             }
-            if frame.len() <= SEND_MAX {
+            if by_ring {
                 if !self.socket.queue(frame.offload, frame.len(), frame.segments()) {
                     return at;
                 }
