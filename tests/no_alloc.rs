@@ -90,7 +90,7 @@ fn bench() -> Bench {
         region: Region::new(4096, 16).unwrap(),
         seed: 7,
         tables: published.clone(),
-        mesh,
+        mesh: mesh.clone(),
         poll,
         commands: receiver,
         notices: tokio::sync::mpsc::unbounded_channel().0,
@@ -106,6 +106,7 @@ fn bench() -> Bench {
         let (io, handle) = mem::pair(&port.name, 4 * BURST, caps);
         let index = PortIdx(places.ports.get(&AttachmentKey::Port(port.name.clone())).unwrap());
         commands.send(Command::Attach(index, Box::new(io), channel::bounded(1).0)).unwrap();
+        mesh.link(WorkerIdx(0)).wake();
         handles.insert(port.name.clone(), handle);
     }
     worker.turn(Instant(0));

@@ -185,16 +185,14 @@ impl Worker {
                 last_work = now;
                 continue;
             }
-            let spin = match self.tables.load().idle {
-                Idle::Poll => true,
-                Idle::Adaptive => now < last_work.after(SPIN),
-                Idle::Sleep => false,
-            };
-            if spin {
-                std::hint::spin_loop();
-            } else {
-                self.sleep(TICK)?;
-                (now, age) = (clock(), 0);
+            match self.tables.load().idle {
+                Idle::Poll => std::hint::spin_loop(),
+                // Where a guest shares this CPU, what it does next is what we wait for.
+                Idle::Adaptive if now < last_work.after(SPIN) => std::thread::yield_now(),
+                Idle::Adaptive | Idle::Sleep => {
+                    self.sleep(TICK)?;
+                    (now, age) = (clock(), 0);
+                }
             }
         }
         self.core.close_all();

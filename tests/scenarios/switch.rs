@@ -230,6 +230,7 @@ impl Switch {
         let (done, wait) = channel::bounded(1);
         let hand = &mut self.hands[worker.index()];
         hand.commands.send(command(done)).unwrap();
+        self.mesh.link(worker).wake();
         hand.worker.turn(self.now);
         wait.try_recv().unwrap();
     }
@@ -489,8 +490,9 @@ impl Switch {
         }
         self.expect_counters("");
         self.held.clear();
-        for hand in &mut self.hands {
+        for (hand, link) in self.hands.iter_mut().zip(self.mesh.links()) {
             hand.commands.send(Command::Stop).unwrap();
+            link.wake();
             hand.worker.turn(self.now);
             hand.worker.run().unwrap();
         }
