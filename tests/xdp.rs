@@ -293,8 +293,9 @@ fn all_queues_are_served() {
     });
     is_ready.recv().unwrap();
     let client = lab.spawn("a", || {
-        for _ in 0..64 {
-            let socket = UdpSocket::bind("10.99.0.1:0").unwrap();
+        // Kept open, so that no port is given out twice.
+        let sockets: Vec<_> = (0..64).map(|_| UdpSocket::bind("10.99.0.1:0").unwrap()).collect();
+        for socket in &sockets {
             socket.send_to(b"flow", "10.99.0.2:7004").unwrap();
             std::thread::sleep(Duration::from_millis(1));
         }

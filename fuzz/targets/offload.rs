@@ -4,7 +4,7 @@
 use nuswitch::dataplane::segment;
 use nuswitch::frame::{Caps, Offload, Pool};
 
-use super::input::Input;
+use super::input::{Input, note};
 
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -61,24 +61,4 @@ fn chained(pool: &mut Pool, bytes: &[u8], pieces: usize) -> Option<nuswitch::fra
         frame.chain(link)?;
     }
     Some(frame)
-}
-
-/// Any note, likely ones more often.
-pub fn note(input: &mut Input<'_>) -> Offload {
-    let flags = input.one_of(&[1u8, 0, 2, 3, 0xff]);
-    let gso_type = input.one_of(&[0u8, 1, 4, 5, 0x81, 0x84, 3, 0x80, 0xff]);
-    let csum_start = match input.byte() {
-        0 => 34,
-        1 => 54,
-        2 => 38,
-        3 => 58,
-        _ => input.word(),
-    };
-    let csum_offset = match input.byte() {
-        0 => 16,
-        1 => 6,
-        _ => input.word(),
-    };
-    let gso_size = input.one_of(&[1000u16, 1, 100, 1400, 0, 65_535]);
-    Offload { flags, gso_type, hdr_len: 0, gso_size, csum_start, csum_offset }
 }

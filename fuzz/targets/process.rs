@@ -16,8 +16,7 @@ use nuswitch::model::{self, Attachment, AttachmentKey, Model, Segment};
 use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::types::{Instant, PortIdx, WorkerIdx};
 
-use super::input::Input;
-use super::offload::note;
+use super::input::{Input, note};
 
 const IDS: [u16; 4] = [10, 20, 30, 4094];
 const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
