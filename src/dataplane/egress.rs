@@ -29,29 +29,23 @@ pub(super) fn send(
         check_mtu(&frame, port)?;
     }
     let tag = port.vlans.egress_tag(index, network);
-    if tag.is_some() {
-        if frame.headroom() < TAG {
-            return Err(DropReason::NoBuffer);
+    match tag {
+        Some(id) => push_tag(&mut frame, id).ok_or(DropReason::NoBuffer)?,
+        None if matches!(port.vlans, Vlans::Trunk { .. }) && is_tagged(&frame) => {
+            return Err(DropReason::VlanHop);
         }
-    } else if matches!(port.vlans, Vlans::Trunk { .. }) && is_tagged(&frame) {
-        return Err(DropReason::VlanHop);
+        None => {}
     }
     tracer.say("egress", || match tag {
         Some(id) => format!("leaves by port {} with the tag of VLAN {id}", port.name),
         None => format!("leaves by port {} untagged", port.name),
     });
     if frame.offload.is_done() {
-        // Tagged where it stands in the queue: to change a frame and then move it makes the processor wait.
-        let queued = out.push(to, frame);
-        if let (Some(frame), Some(id)) = (queued, tag) {
-            push_tag(frame, id);
-        }
-        return Ok(());
+        out.push(to, frame);
+        Ok(())
+    } else {
+        finish(frame, to, port, shard, out, tracer)
     }
-    if let Some(id) = tag {
-        push_tag(&mut frame, id);
-    }
-    finish(frame, to, port, shard, out, tracer)
 }
 
 /// Does in software what the device cannot do.
@@ -78,7 +72,7 @@ fn finish(
     Ok(())
 }
 
-/// Inserts a tag behind the addresses (IEEE 802.1Q-2018, 9.3). The headroom has been looked at.
+/// Inserts a tag behind the addresses (IEEE 802.1Q-2018, 9.3). Nothing changes where the headroom is too small.
 #[inline(always)]
 fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
     frame.prepend(TAG)?;

@@ -20,16 +20,15 @@ impl Out {
         }
     }
 
-    /// Puts a frame at the end of a port's queue, where it can still be changed; drops it where there is no such port.
+    /// Puts a frame at the end of a port's queue; drops it where there is no such port.
     #[inline(always)]
-    pub fn push(&mut self, port: PortIdx, frame: Frame) -> Option<&mut Frame> {
-        let queue = self.queues.get_mut(port.index())?;
+    pub fn push(&mut self, port: PortIdx, frame: Frame) {
+        let Some(queue) = self.queues.get_mut(port.index()) else { return };
         if queue.is_empty() {
             self.active.push(port);
         }
         queue.push(frame);
         self.pending += 1;
-        queue.last_mut()
     }
 
     /// Frames in all queues.
