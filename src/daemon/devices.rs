@@ -106,7 +106,6 @@ fn xdp(
     site: &Site<'_>,
 ) -> Result<Opened, Failure> {
     let host_filter = host_filter(name, shared)?;
-    let is_shared = host_filter.is_some();
     let config = XdpConfig { device: name.to_owned(), mode, host_filter, busy_poll, rx_chunks: None };
     let port =
         XdpPort::open(&config, site.umem, site.slot.0, site.counters.clone()).map_err(
@@ -115,11 +114,7 @@ fn xdp(
                 _ => Failure::Refused(error.to_string()),
             },
         )?;
-    let mut opened = opened(port);
-    if is_shared {
-        opened.details.notes.push("shared: the host's own traffic passes to the kernel".to_owned());
-    }
-    Ok(opened)
+    Ok(opened(port))
 }
 
 /// What passes to the host on a device that it uses too: asked for, or because the device has an address that is not

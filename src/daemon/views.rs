@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::change::{load, short_mtu};
 use super::devices::describe;
 use super::state::{Daemon, Slot, State};
+use crate::control::hex;
 use crate::control::server::{Capture, Switch};
 use crate::control::view::{
     FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status,
@@ -209,8 +210,7 @@ impl State {
             let name = tables.port(to).map_or_else(String::new, |port| port.name.to_string());
             outputs.extend(frames.drain(..).map(|frame| {
                 let bytes = frame.segments().collect::<Vec<_>>().concat();
-                let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-                TraceOutput { port: name.clone(), frame: hex }
+                TraceOutput { port: name.clone(), frame: hex::encode(&bytes) }
             }));
         });
         let counters = tables.port(index).map(|port| port.counters.snapshot()).unwrap_or_default();

@@ -1,8 +1,6 @@
 //! How the path explains itself. The same code runs with [`Silent`] in a worker, where every call compiles to nothing,
 //! and with [`Explain`] under `nuswitch trace`.
 
-use serde::{Deserialize, Serialize};
-
 /// Hears each decision.
 pub trait Tracer {
     /// `stage` decided what `text` says, in the configuration's words.
@@ -18,7 +16,7 @@ impl Tracer for Silent {
 }
 
 /// One decision.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The stage of the path: `ingress`, `bridge`, `egress`.
     pub stage: String,

@@ -14,11 +14,6 @@ use crate::model::Idle;
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 
-/// Most ports and physical networks of a switch together.
-pub const MAX_PORTS: usize = 4096;
-/// Most networks of a switch.
-pub const MAX_NETWORKS: usize = 4096;
-
 /// Everything that the path looks up and that only a change of configuration changes.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {

@@ -30,7 +30,7 @@ use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
 use crate::stats::DropReason;
 use crate::sys::cycles;
-use crate::tables::{MAX_PORTS, Tables};
+use crate::tables::Tables;
 use crate::types::{Instant, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
@@ -145,7 +145,7 @@ impl Worker {
                 shard: Shard::new(Pool::new(setup.region), setup.seed),
                 ports: Vec::new(),
                 rings: Vec::new(),
-                ready: Vec::with_capacity(MAX_PORTS),
+                ready: Vec::new(),
                 out: Out::default(),
                 burst: Burst::new(),
                 mesh: setup.mesh,
@@ -377,6 +377,7 @@ impl Core {
         }
         self.out.make_room(port.index() + 1);
         self.attached += 1;
+        self.ready.reserve(self.attached);
         let mut attached = Attached::new(io);
         if attached.io.is_ring() {
             self.armed = false;
