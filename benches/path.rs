@@ -16,17 +16,17 @@ use nuswitch::frame::{Burst, Pool};
 use nuswitch::ports::Caps;
 use nuswitch::stats::PortCounters;
 use nuswitch::sys::cycles;
-use nuswitch::tables::{NetEntry, PortEntry, Tables, Vlans};
+use nuswitch::tables::{NetEntry, PortEntry, Tables, Segments};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 
 const CAPS: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
 
-fn port(name: &str, vlans: Vlans) -> Option<PortEntry> {
+fn port(name: &str, segments: Segments) -> Option<PortEntry> {
     Some(PortEntry {
         name: name.into(),
         worker: WorkerIdx(0),
         up: true,
-        vlans,
+        segments,
         caps: CAPS,
         plain_len: 1514,
         mac_limit: u32::MAX,
@@ -35,13 +35,13 @@ fn port(name: &str, vlans: Vlans) -> Option<PortEntry> {
 }
 
 fn access(name: &str) -> Option<PortEntry> {
-    port(name, Vlans::Access(NetIdx(0)))
+    port(name, Segments::Access(NetIdx(0)))
 }
 
 fn trunk(name: &str) -> Option<PortEntry> {
     let mut by_id = vec![None; 4096].into_boxed_slice();
     by_id[120] = Some(NetIdx(0));
-    port(name, Vlans::Trunk { native: None, by_id })
+    port(name, Segments::Trunk { native: None, by_id })
 }
 
 fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
@@ -102,7 +102,7 @@ impl Bench {
     }
 
     fn is_trunk(&self, port: PortIdx) -> bool {
-        self.tables.port(port).is_some_and(|port| matches!(port.vlans, Vlans::Trunk { .. }))
+        self.tables.port(port).is_some_and(|port| matches!(port.segments, Segments::Trunk { .. }))
     }
 
     fn send(&mut self, burst: &mut Burst, from: PortIdx) {

@@ -117,6 +117,28 @@ impl<'de> Deserialize<'de> for VlanId {
     }
 }
 
+/// A VXLAN network identifier: 24 bits (RFC 7348, section 5), all of which name a network.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// The identifier, or nothing from 2^24 on.
+    pub const fn new(vni: u32) -> Option<Vni> {
+        if vni < 1 << 24 { Some(Vni(vni)) } else { None }
+    }
+
+    /// The identifier, in the low 24 bits.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

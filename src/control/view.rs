@@ -108,6 +108,7 @@ impl Network {
             model::Segment::Vlan(physical, vlan) => {
                 ("vlan", Some(physical.clone()), Some(u32::from(vlan.get())))
             }
+            model::Segment::Vxlan(vni, _) => ("vxlan", None, Some(vni.get())),
         };
         Network {
             id: network.id,

@@ -169,7 +169,7 @@ impl State {
     ) -> Result<Opened, Failure> {
         let port = match &device.key {
             AttachmentKey::Port(name) => model.ports.iter().find(|port| port.name == *name),
-            AttachmentKey::Physical(_) => None,
+            AttachmentKey::Physical(_) | AttachmentKey::Overlay => None,
         };
         if let Interface::Guest { name, .. } = device.interface {
             self.journal

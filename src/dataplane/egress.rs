@@ -7,7 +7,7 @@ use super::segment;
 use super::tracer::Tracer;
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, PortEntry, Tables, Vlans};
+use crate::tables::{NetEntry, PortEntry, Tables, Segments};
 use crate::types::{NetIdx, PortIdx, VlanId};
 use crate::wire::ethernet::{TAG, VLAN, is_tag};
 
@@ -28,10 +28,10 @@ pub(super) fn send(
     if frame.len() > port.plain_len {
         check_mtu(&frame, port)?;
     }
-    let tag = port.vlans.egress_tag(index, network);
+    let tag = port.segments.egress_tag(index, network);
     match tag {
         Some(id) => push_tag(&mut frame, id).ok_or(DropReason::NoBuffer)?,
-        None if matches!(port.vlans, Vlans::Trunk { .. }) && is_tagged(&frame) => {
+        None if matches!(port.segments, Segments::Trunk { .. }) && is_tagged(&frame) => {
             return Err(DropReason::VlanHop);
         }
         None => {}

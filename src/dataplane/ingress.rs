@@ -11,7 +11,7 @@ use super::segment;
 use super::tracer::Tracer;
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{PortEntry, Tables, Vlans};
+use crate::tables::{PortEntry, Tables, Segments};
 use crate::types::NetIdx;
 use crate::wire::ethernet::{HEADER, SERVICE_VLAN, TAG, VLAN, is_tag};
 
@@ -61,9 +61,9 @@ pub(super) fn classify(
         ethertype = inner;
         network
     } else {
-        let native = match &port.vlans {
-            Vlans::Access(network) => Some(*network),
-            Vlans::Trunk { native, .. } => *native,
+        let native = match &port.segments {
+            Segments::Access(network) => Some(*network),
+            Segments::Trunk { native, .. } => *native,
         };
         native.ok_or(DropReason::UntaggedNotAllowed)?
     };
@@ -98,12 +98,12 @@ fn untag(frame: &mut Frame, port: &PortEntry, tracer: &mut impl Tracer) -> Resul
         }
     }
     let id = tci & 0x0fff;
-    let network = match &port.vlans {
-        Vlans::Access(network) if id == 0 && tpid == VLAN => *network,
-        Vlans::Access(_) => return Err(DropReason::TagNotAllowed),
-        Vlans::Trunk { .. } if tpid == SERVICE_VLAN => return Err(DropReason::VlanNotAllowed),
-        Vlans::Trunk { native, .. } if id == 0 => native.ok_or(DropReason::UntaggedNotAllowed)?,
-        Vlans::Trunk { by_id, .. } => {
+    let network = match &port.segments {
+        Segments::Access(network) if id == 0 && tpid == VLAN => *network,
+        Segments::Access(_) => return Err(DropReason::TagNotAllowed),
+        Segments::Trunk { .. } if tpid == SERVICE_VLAN => return Err(DropReason::VlanNotAllowed),
+        Segments::Trunk { native, .. } if id == 0 => native.ok_or(DropReason::UntaggedNotAllowed)?,
+        Segments::Trunk { by_id, .. } => {
             by_id.get(usize::from(id)).copied().flatten().ok_or(DropReason::VlanNotAllowed)?
         }
     };

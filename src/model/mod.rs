@@ -128,6 +128,8 @@ fn only_certain(mut found: Vec<Diagnostic>, text: &str) -> Vec<Diagnostic> {
 pub enum AttachmentKey {
     /// The device of the physical network of this name.
     Physical(String),
+    /// The device of the underlay.
+    Overlay,
     /// The device of the port of this name.
     Port(String),
 }
@@ -136,6 +138,7 @@ impl std::fmt::Display for AttachmentKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             AttachmentKey::Physical(name) => write!(f, "physical network \"{name}\""),
+            AttachmentKey::Overlay => f.write_str("overlay"),
             AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
         }
     }
@@ -148,19 +151,23 @@ pub struct Device<'m> {
     pub key: AttachmentKey,
     /// What to open.
     pub interface: &'m Interface,
-    /// The largest MTU of the networks on it, in bytes; 1500 when there is none.
+    /// The largest MTU of the networks on it, in bytes; 1500 when there is none; the underlay's own.
     pub mtu: u16,
 }
 
 impl Model {
-    /// All devices: those of physical networks first, then those of ports, each in the order of the file.
+    /// All devices: those of physical networks first, then the underlay's, then those of ports, each in the order of the file.
     pub fn attachments(&self) -> impl Iterator<Item = Device<'_>> {
         let physical = self.physical_networks.iter().filter_map(|physical| {
             Some((AttachmentKey::Physical(physical.name.clone()), physical.interface.as_ref()?))
         });
         let ports = self.ports.iter().map(|port| (AttachmentKey::Port(port.name.clone()), &port.interface));
-        physical.chain(ports).map(|(key, interface)| {
-            let mtu = self.networks_of(&key).map(|network| network.mtu).max().unwrap_or(1500);
+        let overlay = self.overlay.iter().map(|overlay| (AttachmentKey::Overlay, &overlay.interface));
+        physical.chain(overlay).chain(ports).map(|(key, interface)| {
+            let mtu = match (&key, &self.overlay) {
+                (AttachmentKey::Overlay, Some(overlay)) => overlay.mtu,
+                _ => self.networks_of(&key).map(|network| network.mtu).max().unwrap_or(1500),
+            };
             Device { key, interface, mtu }
         })
     }
@@ -169,10 +176,11 @@ impl Model {
     pub fn networks_of(&self, key: &AttachmentKey) -> impl Iterator<Item = &Network> {
         let port = match key {
             AttachmentKey::Port(name) => self.ports.iter().find(|port| port.name == *name),
-            AttachmentKey::Physical(_) => None,
+            AttachmentKey::Physical(_) | AttachmentKey::Overlay => None,
         };
         self.networks.iter().filter(move |network| match (key, port.map(|port| &port.attachment)) {
             (AttachmentKey::Physical(name), _) => network.segment.physical_network() == Some(name),
+            (AttachmentKey::Overlay, _) => matches!(network.segment, Segment::Vxlan(..)),
             (AttachmentKey::Port(_), Some(Attachment::Access(name))) => network.name == *name,
             (AttachmentKey::Port(_), Some(Attachment::Trunk { physical_network, native, allowed })) => {
                 network.segment.in_trunk(&network.name, physical_network, native.as_deref(), allowed.as_ref())

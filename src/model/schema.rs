@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::types::{Mac, VlanId};
+use crate::types::{Mac, Vni, VlanId};
 
 /// Everything that the switch should be.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -17,6 +17,8 @@ pub struct Model {
     pub switch: Switch,
     /// `[[physical_network]]`.
     pub physical_networks: Vec<PhysicalNetwork>,
+    /// `[overlay]`.
+    pub overlay: Option<Overlay>,
     /// `[[network]]`.
     pub networks: Vec<Network>,
     /// `[[port]]`.
@@ -77,6 +79,57 @@ pub struct PhysicalNetwork {
     pub origin: Origin,
 }
 
+/// `[overlay]`: the interface of the switch's own on an IP network, the underlay, that tunnels cross.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overlay {
+    /// The device: [`Interface::Best`], [`Interface::Xdp`] or [`Interface::Packet`].
+    pub interface: Interface,
+    /// The local VTEP's address, which must not be the host's. Its family is that of all peers.
+    pub local_ip: IpAddr,
+    /// Prefix length of the underlay's subnet: what is within it is reached without the gateway.
+    pub prefix_len: u8,
+    /// The next hop to peers outside of the subnet.
+    pub gateway_ip: Option<IpAddr>,
+    /// Longest packet of the underlay in bytes; default 1500.
+    pub mtu: u16,
+    /// UDP port of the local VTEP and of its peers; default 4789 (RFC 7348, section 5).
+    pub udp_port: u16,
+    /// TTL or hop limit of outer packets; default 64.
+    pub ttl: u8,
+    /// DSCP of outer packets, 0 to 63; default 0. ECN is the inner packet's (RFC 6040).
+    pub dscp: u8,
+    /// VNIs that are handed out to networks without a `segmentation_id`.
+    pub vni_ranges: Vec<(Vni, Vni)>,
+    /// Whether VTEPs that nobody named may become peers, by sending to us; default false.
+    pub learn_peers: bool,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
+/// The other ends of a tunnelled network.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Tunnels {
+    /// Peers that have the network: the network's own list, or else the overlay's, and those of `remote_ports`. Sorted.
+    pub peers: Vec<IpAddr>,
+    /// Where frames for all peers go instead of a copy to each: the network's own, or else the overlay's.
+    pub multicast_group: Option<IpAddr>,
+    /// Ports of the network on other hosts that are known without learning.
+    pub remote_ports: Vec<RemotePort>,
+    /// True: `remote_ports` are all there are, and nothing is flooded into tunnels; default false.
+    pub l2population: bool,
+}
+
+/// A port of a network on another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemotePort {
+    /// Its MAC.
+    pub mac_address: Mac,
+    /// Its addresses: ARP requests and neighbour solicitations for them are answered here.
+    pub fixed_ips: Vec<IpAddr>,
+    /// The VTEP that it is behind.
+    pub vtep: IpAddr,
+}
+
 /// `[[network]]`: an L2 domain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
@@ -86,7 +139,7 @@ pub struct Network {
     pub name: String,
     /// How it looks on the wire, and where.
     pub segment: Segment,
-    /// Longest packet in bytes, without Ethernet header and VLAN tag; default 1500.
+    /// Longest packet in bytes, without Ethernet header and VLAN tag; default 1500, or what tunnels leave of the underlay's.
     pub mtu: u16,
     /// Most learned MACs; default 8192.
     pub mac_limit: u32,
@@ -103,6 +156,8 @@ pub enum Segment {
     Flat(String),
     /// Tagged on the physical network of this name.
     Vlan(String, VlanId),
+    /// In tunnels over the underlay.
+    Vxlan(Vni, Tunnels),
 }
 
 /// `[[port]]`: an attachment to a network, or to several as a trunk.
@@ -240,7 +295,7 @@ impl Segment {
     /// The physical network that the segment is on.
     pub fn physical_network(&self) -> Option<&str> {
         match self {
-            Segment::Local => None,
+            Segment::Local | Segment::Vxlan(..) => None,
             Segment::Flat(physical) | Segment::Vlan(physical, _) => Some(physical),
         }
     }
@@ -255,7 +310,7 @@ impl Segment {
     ) -> bool {
         let tagged = match self {
             Segment::Vlan(_, id) => allowed.is_none_or(|allowed| allowed.contains(id)),
-            Segment::Flat(_) | Segment::Local => false,
+            Segment::Flat(_) | Segment::Local | Segment::Vxlan(..) => false,
         };
         self.physical_network() == Some(physical) && (tagged || native == Some(name))
     }

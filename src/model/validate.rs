@@ -58,6 +58,7 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     }
     Model {
         switch,
+        overlay: None,
         physical_networks: physical_networks.into_iter().map(|physical| physical.object).collect(),
         networks: networks.into_iter().map(|network| network.object).collect(),
         ports: finished_ports(ports, attachments),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::slots::Slots;
-use super::{NetEntry, PortEntry, Tables, Vlans};
+use super::{NetEntry, PortEntry, Tables, Segments};
 use crate::frame::Caps;
 use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
 use crate::stats::PortCounters;
@@ -69,8 +69,8 @@ pub fn compile(
     for physical in &model.physical_networks {
         let key = AttachmentKey::Physical(physical.name.clone());
         if let Some(device) = devices.get(&key) {
-            let vlans = trunk(&physical.name, None, None, &networks);
-            let wanted = Wanted { name: &physical.name, up: true, vlans, mac_limit: u32::MAX };
+            let segments = trunk(&physical.name, None, None, &networks);
+            let wanted = Wanted { name: &physical.name, up: true, segments, mac_limit: u32::MAX };
             add_port(&mut tables, PortIdx(places.ports.assign(&key)), device, wanted);
         }
     }
@@ -78,12 +78,12 @@ pub fn compile(
         let key = AttachmentKey::Port(port.name.clone());
         let Some(device) = devices.get(&key) else { continue };
         let index = PortIdx(places.ports.assign(&key));
-        let vlans = match &port.attachment {
+        let segments = match &port.attachment {
             Attachment::Access(name) => {
                 let Some((network, _)) = networks.iter().find(|(_, network)| network.name == *name) else {
                     continue;
                 };
-                Vlans::Access(*network)
+                Segments::Access(*network)
             }
             Attachment::Trunk { physical_network, native, allowed } => {
                 trunk(physical_network, Some(native.as_deref()), allowed.as_ref(), &networks)
@@ -94,7 +94,7 @@ pub fn compile(
             &mut tables,
             index,
             device,
-            Wanted { name: &port.name, up, vlans, mac_limit: port.mac_limit },
+            Wanted { name: &port.name, up, segments, mac_limit: port.mac_limit },
         );
         for mac in port.mac_address.iter().chain(&port.static_macs) {
             let member = |network: &&(NetIdx, &Network)| tables.is_member(network.0, index);
@@ -109,7 +109,7 @@ pub fn compile(
 fn net_entry(network: &Network) -> NetEntry {
     let vlan = match &network.segment {
         Segment::Vlan(_, id) => Some(*id),
-        Segment::Local | Segment::Flat(_) => None,
+        Segment::Local | Segment::Flat(_) | Segment::Vxlan(..) => None,
     };
     NetEntry {
         name: network.name.as_str().into(),
@@ -128,7 +128,7 @@ fn trunk(
     native: Option<Option<&str>>,
     allowed: Option<&std::collections::BTreeSet<VlanId>>,
     networks: &[(NetIdx, &Network)],
-) -> Vlans {
+) -> Segments {
     let mut by_id = vec![None; 4096].into_boxed_slice();
     let mut untagged = None;
     for &(index, network) in networks {
@@ -149,20 +149,20 @@ fn trunk(
             _ => {}
         }
     }
-    Vlans::Trunk { native: untagged, by_id }
+    Segments::Trunk { native: untagged, by_id }
 }
 
 struct Wanted<'a> {
     name: &'a str,
     up: bool,
-    vlans: Vlans,
+    segments: Segments,
     mac_limit: u32,
 }
 
 fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted<'_>) {
-    let mut member_of: Vec<NetIdx> = match &wanted.vlans {
-        Vlans::Access(network) => vec![*network],
-        Vlans::Trunk { native, by_id } => by_id.iter().copied().flatten().chain(*native).collect(),
+    let mut member_of: Vec<NetIdx> = match &wanted.segments {
+        Segments::Access(network) => vec![*network],
+        Segments::Trunk { native, by_id } => by_id.iter().copied().flatten().chain(*native).collect(),
     };
     member_of.sort();
     member_of.dedup();
@@ -176,7 +176,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
         name: wanted.name.into(),
         worker: device.worker,
         up: device.up && wanted.up,
-        vlans: wanted.vlans,
+        segments: wanted.segments,
         caps: device.caps,
         plain_len: usize::from(device.caps.mtu) + HEADER,
         mac_limit: wanted.mac_limit,

@@ -46,7 +46,7 @@ pub struct PortEntry {
     /// Whether frames may come and go: wanted up, and its device is there.
     pub up: bool,
     /// Which frames belong to which network.
-    pub vlans: Vlans,
+    pub segments: Segments,
     /// What its device can carry.
     pub caps: Caps,
     /// Longest frame that passes without a closer look: MTU and Ethernet header, in bytes.
@@ -59,7 +59,7 @@ pub struct PortEntry {
 
 /// How frames on a port's wire map to networks.
 #[derive(Clone, Debug)]
-pub enum Vlans {
+pub enum Segments {
     /// Untagged frames belong to this network; tagged ones are not allowed.
     Access(NetIdx),
     /// A trunk, or a physical network.
@@ -132,14 +132,14 @@ impl Tables {
     }
 }
 
-impl Vlans {
+impl Segments {
     /// The VLAN ID that a frame of `network` carries on this port's wire; none: untagged.
     #[inline(always)]
     pub fn egress_tag(&self, index: NetIdx, network: &NetEntry) -> Option<VlanId> {
         match self {
-            Vlans::Access(_) => None,
-            Vlans::Trunk { native, .. } if *native == Some(index) => None,
-            Vlans::Trunk { .. } => network.vlan,
+            Segments::Access(_) => None,
+            Segments::Trunk { native, .. } if *native == Some(index) => None,
+            Segments::Trunk { .. } => network.vlan,
         }
     }
 }
