@@ -21,6 +21,11 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// As [`Counter::add`], for a counter with several writers.
+    pub fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// The count now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -86,6 +91,19 @@ drop_reasons! {
     TxError = "tx_error": "the device refused to send",
     HandoffFull = "handoff_full": "the ring to the worker of its port is full",
     PortDown = "port_down": "the port is down, or gone",
+    UnderlayOther = "underlay_other": "arrived on the underlay and is neither of a tunnel nor for the local VTEP",
+    OuterLength = "outer_length": "a tunnel packet whose IP or UDP length does not fit it",
+    OuterChecksum = "outer_checksum": "a tunnel packet whose IP or UDP checksum is wrong",
+    OuterFragment = "outer_fragment": "a fragment of a tunnel packet",
+    TunnelHeader = "tunnel_header": "a tunnel packet whose VXLAN flags are wrong",
+    UnknownVni = "unknown_vni": "a tunnel packet of a network that is not here",
+    UnknownPeer = "unknown_peer": "a tunnel packet from a VTEP that is no peer of its network",
+    InnerRunt = "inner_runt": "a tunnel packet with less than an Ethernet header in it",
+    InnerTag = "inner_tag": "a VLAN tag inside of a tunnel",
+    NestedTunnel = "nested_tunnel": "a frame of the underlay's own inside of a tunnel",
+    Congestion = "congestion": "congestion was met on the underlay, and its packet cannot say so",
+    SplitHorizon = "split_horizon": "came from a tunnel and would leave by another",
+    Unresolved = "unresolved": "the next hop to its peer does not answer, or too many wait for it",
     RxTruncated = "rx_truncated": "the device delivered only a part of it",
 }
 
@@ -132,7 +150,7 @@ impl PortCounters {
     #[inline]
     pub fn count_drop_shared(&self, reason: DropReason, n: u64) {
         if n > 0 {
-            self.drops.0[reason as usize].0.fetch_add(n, Ordering::Relaxed);
+            self.drops.0[reason as usize].add_shared(n);
         }
     }
 

@@ -130,7 +130,7 @@ impl State {
         }
         let worker = (0u16..).zip(ports).min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker);
         let counters = Arc::new(PortCounters::default());
-        let device = compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, counters };
+        let device = compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, mac: None, counters };
         Slot { device, details: None, reason: None }
     }
 
@@ -168,7 +168,12 @@ impl State {
     /// Frees the slots of what the model in force does not name, and removes the TAPs of guests that are gone.
     fn forget(&mut self) {
         let State { places, slots, model, journal, .. } = self;
-        places.ports.release(|key| slots.contains_key(key));
+        let tunnels = &places.tunnels;
+        places.ports.release(|key| match key {
+            AttachmentKey::Tunnel(remote) => tunnels.contains_key(remote),
+            AttachmentKey::Resolver => model.overlay.is_some(),
+            key => slots.contains_key(key),
+        });
         places.networks.release(|name| model.networks.iter().any(|network| network.name == *name));
         let guests: HashSet<&str> = model
             .ports

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Device, Interface, XdpMode};
+use crate::model::{Device, Interface, Overlay, XdpMode};
 use crate::ports::guest::{self, GuestConfig};
 use crate::ports::link::{LinkError, Links};
 use crate::ports::netns::NetnsError;
@@ -12,7 +12,7 @@ use crate::ports::tap::{TapConfig, TapError, TapPort};
 use crate::ports::xdp::{XdpConfig, XdpError, XdpPort};
 use crate::ports::{Caps, Details, PortIo};
 use crate::stats::PortCounters;
-use crate::sys::xdp::program::HostFilter;
+use crate::sys::xdp::program::{Filter, HostFilter, VtepFilter};
 use crate::sys::xdp::umem::Umem;
 use crate::types::{Mac, PortIdx};
 
@@ -21,6 +21,8 @@ pub(super) struct Opened {
     pub(super) io: Box<dyn PortIo>,
     pub(super) caps: Caps,
     pub(super) details: Details,
+    /// The device's own address, where that matters: the underlay's.
+    pub(super) mac: Option<Mac>,
 }
 
 /// Why a device is not open.
@@ -44,12 +46,29 @@ impl Failure {
 pub(super) struct Site<'a> {
     pub(super) slot: PortIdx,
     pub(super) mac: Option<Mac>,
+    /// For the underlay's device.
+    pub(super) overlay: Option<&'a Overlay>,
     pub(super) umem: &'a Arc<Umem>,
     pub(super) counters: &'a Arc<PortCounters>,
 }
 
 /// Opens the device of an attachment.
 pub(super) fn open(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failure> {
+    let mut opened = open_kind(device, site)?;
+    if let (Some(overlay), Some((_, name))) = (site.overlay, device.interface.device()) {
+        opened.mac = Links::open().and_then(|mut links| links.get(name)).map_err(failed(name))?.mac;
+        if opened.caps.mtu < overlay.mtu {
+            return Err(Failure::Refused(format!(
+                "the MTU of `{name}` is {}, so packets of overlay.mtu = {} would vanish: set the device's to at least that, or \
+                 overlay.mtu to at most {}",
+                opened.caps.mtu, overlay.mtu, opened.caps.mtu
+            )));
+        }
+    }
+    Ok(opened)
+}
+
+fn open_kind(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failure> {
     let counters = site.counters.clone();
     match device.interface {
         Interface::Tap { name, netns, address } => {
@@ -88,7 +107,7 @@ pub(super) fn open(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failu
 }
 
 fn opened(io: impl PortIo + 'static) -> Opened {
-    Opened { caps: io.caps(), details: io.details(), io: Box::new(io) }
+    Opened { caps: io.caps(), details: io.details(), io: Box::new(io), mac: None }
 }
 
 fn packet(name: &str, site: &Site<'_>) -> Result<Opened, Failure> {
@@ -105,8 +124,8 @@ fn xdp(
     busy_poll: bool,
     site: &Site<'_>,
 ) -> Result<Opened, Failure> {
-    let host_filter = host_filter(name, shared)?;
-    let config = XdpConfig { device: name.to_owned(), mode, host_filter, busy_poll, rx_chunks: None };
+    let filter = filter(name, shared, site.overlay)?;
+    let config = XdpConfig { device: name.to_owned(), mode, filter, busy_poll, rx_chunks: None };
     let port =
         XdpPort::open(&config, site.umem, site.slot.0, site.counters.clone()).map_err(
             |error| match &error {
@@ -117,22 +136,31 @@ fn xdp(
     Ok(opened(port))
 }
 
-/// What passes to the host on a device that it uses too: asked for, or because the device has an address that is not
-/// only link-local.
-fn host_filter(name: &str, shared: Option<bool>) -> Result<Option<HostFilter>, Failure> {
+fn failed(name: &str) -> impl Fn(LinkError) -> Failure {
+    move |error| match error {
+        LinkError::Missing(_) => Failure::Missing(format!("`{name}`: no such device")),
+        error => Failure::Refused(error.to_string()),
+    }
+}
+
+/// What is whose on a device that the host uses too: asked for, or because the device has an address that is not only
+/// link-local.
+fn filter(name: &str, shared: Option<bool>, overlay: Option<&Overlay>) -> Result<Option<Filter>, Failure> {
     if shared == Some(false) {
         return Ok(None);
     }
-    let failed = |error: LinkError| match error {
-        LinkError::Missing(_) => Failure::Missing(format!("`{name}`: no such device")),
-        error => Failure::Refused(error.to_string()),
-    };
-    let mut links = Links::open().map_err(failed)?;
-    let link = links.get(name).map_err(failed)?;
-    let addresses = links.addresses(link.index).map_err(failed)?;
+    let mut links = Links::open().map_err(failed(name))?;
+    let link = links.get(name).map_err(failed(name))?;
+    let addresses = links.addresses(link.index).map_err(failed(name))?;
     let mut filter = HostFilter { mac: link.mac.unwrap_or_default(), ipv4: Vec::new(), ipv6: Vec::new() };
     let mut in_use = false;
     for (address, _) in addresses {
+        if let Some(overlay) = overlay.filter(|overlay| overlay.local_ip == address) {
+            return Err(Failure::Refused(format!(
+                "{} is the host's own address on `{name}`: give overlay.local_ip another one of the subnet",
+                overlay.local_ip
+            )));
+        }
         match address {
             std::net::IpAddr::V4(address) => {
                 in_use = true;
@@ -144,6 +172,10 @@ fn host_filter(name: &str, shared: Option<bool>) -> Result<Option<HostFilter>, F
             }
         }
     }
+    let filter = match overlay {
+        Some(overlay) => Filter::Vtep(VtepFilter { local: overlay.local_ip, udp_port: overlay.udp_port }),
+        None => Filter::Host(filter),
+    };
     Ok(Some(filter).filter(|_| shared.unwrap_or(in_use)))
 }
 

@@ -79,7 +79,10 @@ async fn serve_until_stopped(
                 Ok(report) => tracing::info!(changes = report.changes.len(), epoch = report.epoch, "reloaded"),
                 Err(problem) => tell(&problem),
             },
-            Some(Notice::Gone(port)) = notices.recv() => daemon.device_gone(port),
+            Some(notice) = notices.recv() => match notice {
+                Notice::Gone(port) => daemon.device_gone(port),
+                Notice::Stranger(vtep, network) => daemon.learn_peer(vtep, network),
+            },
             ready = links.readable() => {
                 let mut ready = ready?;
                 let mut look = false;

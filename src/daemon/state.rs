@@ -1,6 +1,7 @@
 //! What the control thread knows: the model that is in force, the device of each attachment, and a replica of the FDB.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant as Clock;
@@ -15,9 +16,12 @@ use crate::dataplane::{hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
 use crate::tables::compile::{Device, Places, compile};
-use crate::types::{Instant, PortIdx};
+use crate::types::{Instant, NetIdx, PortIdx};
 use crate::worker::Notice;
 use crate::worker::mesh::Load;
+
+/// Peers that may be learned, for all networks together.
+const MAX_LEARNED: usize = 1024;
 
 /// The running switch, as the control thread sees it.
 pub(super) struct Daemon {
@@ -100,6 +104,20 @@ impl Daemon {
         self.state().workers.stop();
     }
 
+    /// A worker heard of a VTEP that wants to be a peer of a network.
+    pub(super) fn learn_peer(&self, vtep: IpAddr, network: NetIdx) {
+        let mut state = self.state();
+        let State { model, places, .. } = &mut *state;
+        let of_slot = |network_: &&model::Network| places.networks.get(&network_.name) == Some(network.0);
+        let Some(name) = model.networks.iter().find(of_slot).map(|network| network.name.clone()) else { return };
+        let may = model.overlay.as_ref().is_some_and(|overlay| overlay.learn_peers);
+        if !may || places.learned.len() >= MAX_LEARNED || !places.learned.insert((vtep, name.clone())) {
+            return;
+        }
+        tracing::info!("VTEP {vtep} is a peer of network \"{name}\" now");
+        state.publish();
+    }
+
     /// A worker says that a device is gone.
     pub(super) fn device_gone(&self, port: PortIdx) {
         let mut state = self.state();
@@ -169,7 +187,7 @@ impl State {
     ) -> Result<Opened, Failure> {
         let port = match &device.key {
             AttachmentKey::Port(name) => model.ports.iter().find(|port| port.name == *name),
-            AttachmentKey::Physical(_) | AttachmentKey::Overlay => None,
+            _ => None,
         };
         if let Interface::Guest { name, .. } = device.interface {
             self.journal
@@ -179,6 +197,7 @@ impl State {
         let site = Site {
             slot: PortIdx(self.places.ports.assign(&device.key)),
             mac: port.and_then(|port| port.mac_address),
+            overlay: model.overlay.as_ref().filter(|_| device.key == AttachmentKey::Overlay),
             umem: self.workers.umem(slot.device.worker),
             counters: &slot.device.counters,
         };
@@ -190,6 +209,7 @@ impl State {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.device.up = true;
         slot.device.caps = opened.caps;
+        slot.device.mac = opened.mac;
         slot.details = Some(opened.details);
         slot.reason = None;
         let port = PortIdx(self.places.ports.assign(key));

@@ -141,7 +141,7 @@ impl State {
         }
         let port = match &device.key {
             AttachmentKey::Port(name) => self.model.ports.iter().find(|port| port.name == *name),
-            AttachmentKey::Physical(_) | AttachmentKey::Overlay => None,
+            _ => None,
         };
         let admin_state_up = port.is_none_or(|port| port.admin_state_up);
         let is_up = slot.device.up && admin_state_up;
@@ -229,7 +229,7 @@ impl State {
 fn name(key: &AttachmentKey) -> &str {
     match key {
         AttachmentKey::Port(name) | AttachmentKey::Physical(name) => name,
-        AttachmentKey::Overlay => "overlay",
+        _ => "overlay",
     }
 }
 

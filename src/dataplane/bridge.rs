@@ -1,37 +1,32 @@
 //! Second stage: learns where the sender is and decides where the frame goes: to the one port that its destination is
 //! behind, or to all others of its network.
 
-use super::Shard;
-use super::egress;
+use super::egress::{self, Exit, Refused};
 use super::fdb::{FdbEvent, Learned, Limits};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
+use super::{Sent, Shard, answer};
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, PortEntry, Tables};
+use crate::tables::{NetEntry, Tables};
 use crate::types::PortIdx;
 
 /// Why copies of a flooded frame were lost. Empty almost always, and then without memory of its own.
 type Lost = Vec<DropReason>;
 
-/// How a frame left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Sent {
-    Forwarded,
-    Flooded,
-}
-
 /// Learns the source. Other workers hear of what is new.
 #[inline(always)]
 pub(super) fn learn(
     classified: &Classified,
-    (ingress, port): (PortIdx, &PortEntry),
+    tables: &Tables,
     network: &NetEntry,
     shard: &mut Shard,
     now: u32,
     tracer: &mut impl Tracer,
 ) {
+    let ingress = classified.ingress;
+    let Some(port) = tables.port(ingress) else { return };
     let limits = Limits { network: network.mac_limit, port: port.mac_limit };
     let learned = shard.fdb.learn(classified.source, ingress, now, limits);
     if learned == Learned::Known {
@@ -55,7 +50,6 @@ pub(super) fn learn(
 pub(super) fn forward(
     frame: Frame,
     classified: &Classified,
-    ingress: (PortIdx, &PortEntry),
     (tables, network): (&Tables, &NetEntry),
     shard: &mut Shard,
     out: &mut Out,
@@ -64,15 +58,32 @@ pub(super) fn forward(
     if !classified.is_group
         && let Some(to) = shard.fdb.lookup(classified.destination)
     {
-        if to == ingress.0 {
+        if to == classified.ingress {
             return Err(DropReason::SamePort);
         }
         tracer.say("bridge", || {
             let name = tables.port(to).map_or("?", |port| &port.name);
             format!("{} is behind port {name}", classified.destination.key.mac())
         });
-        egress::send(frame, (classified.network, network), to, (tables, shard), out, tracer)?;
-        return Ok(Sent::Forwarded);
+        let exit = Exit { to, index: classified.network, network, from_tunnel: classified.from_tunnel };
+        return match egress::admit(&frame, &exit, tables) {
+            Ok(port) => {
+                egress::send(frame, &exit, port, (tables, shard), out, tracer).map(|()| Sent::Forwarded)
+            }
+            Err(Refused::Drop(reason)) => Err(reason),
+            Err(Refused::TooBig(mtu)) => {
+                let back = (classified.ingress, classified.network);
+                answer::too_big(&frame, mtu, back, (tables, shard), out, tracer)
+            }
+        };
+    }
+    if let Some(tunnels) = &network.tunnels
+        && classified.is_group
+        && !classified.from_tunnel
+        && !tunnels.neighbours.is_empty()
+        && let Some(sent) = answer::neighbour(&frame, classified, &tunnels.neighbours, (tables, shard), out, tracer)
+    {
+        return Ok(sent);
     }
     tracer.say("bridge", || {
         let mac = classified.destination.key.mac();
@@ -82,33 +93,47 @@ pub(super) fn forward(
             format!("{mac} is unknown: to all ports of network {}", network.name)
         }
     });
-    flood(frame, classified, ingress, (tables, network), shard, out, tracer)?;
-    Ok(Sent::Flooded)
+    flood(frame, classified, (tables, network), shard, out, tracer)
 }
 
-/// Copies the frame to every port of the network that is up, but the one it came from. It counts as sent when one copy
-/// was; copies that were not count as drops besides. When none was, the frame is dropped, for the last copy's reason.
+/// Copies the frame to every port of the network that is up, but the one it came from, and into tunnels unless it came out
+/// of one. It counts as sent when one copy was; copies that were not count as drops besides. When none was, the frame is
+/// dropped, for the last copy's reason.
 fn flood(
     frame: Frame,
     classified: &Classified,
-    ingress: (PortIdx, &PortEntry),
     (tables, network): (&Tables, &NetEntry),
     shard: &mut Shard,
     out: &mut Out,
     tracer: &mut impl Tracer,
-) -> Result<(), DropReason> {
+) -> Result<Sent, DropReason> {
     let is_up = |port: &PortIdx| tables.port(*port).is_some_and(|port| port.up);
-    let mut members =
-        network.members.iter().copied().filter(|port| *port != ingress.0 && is_up(port)).peekable();
-    let (mut sent, mut lost) = (false, Lost::default());
+    let tunnels = network.tunnels.iter().filter(|_| !classified.from_tunnel).flat_map(|tunnels| &tunnels.flood);
+    let mut exits = network
+        .members
+        .iter()
+        .chain(tunnels)
+        .copied()
+        .filter(|port| *port != classified.ingress && is_up(port))
+        .peekable();
+    let (mut sent, mut lost, mut too_big) = (false, Lost::default(), None);
     let mut frame = Some(frame);
-    while let Some(to) = members.next() {
-        let copy = match members.peek() {
-            Some(_) => frame.as_ref().and_then(|frame| shard.pool.copy(frame)),
-            None => frame.take(),
-        };
-        let result = match copy {
-            Some(copy) => egress::send(copy, (classified.network, network), to, (tables, shard), out, tracer),
+    while let Some(to) = exits.next() {
+        let exit = Exit { to, index: classified.network, network, from_tunnel: classified.from_tunnel };
+        let result = match frame.as_ref().map(|frame| egress::admit(frame, &exit, tables)) {
+            Some(Ok(port)) => {
+                let copy = match exits.peek() {
+                    None if too_big.is_none() => frame.take(),
+                    _ => frame.as_ref().and_then(|frame| shard.pool.copy(frame)),
+                };
+                copy.ok_or(DropReason::NoBuffer)
+                    .and_then(|copy| egress::send(copy, &exit, port, (tables, shard), out, tracer))
+            }
+            Some(Err(Refused::TooBig(mtu))) => {
+                too_big = Some(too_big.map_or(mtu, |least: u16| least.min(mtu)));
+                continue;
+            }
+            Some(Err(Refused::Drop(reason))) => Err(reason),
             None => Err(DropReason::NoBuffer),
         };
         match result {
@@ -119,11 +144,21 @@ fn flood(
             }
         }
     }
+    if let (Some(mtu), Some(frame)) = (too_big, &frame) {
+        let back = (classified.ingress, classified.network);
+        match answer::too_big(frame, mtu, back, (tables, shard), out, tracer) {
+            Ok(answered) if !sent => return Ok(answered),
+            Ok(_) => {}
+            Err(reason) => lost.push(reason),
+        }
+    }
     if !sent {
         return Err(lost.pop().unwrap_or(DropReason::NoReceiver));
     }
-    for reason in lost {
-        ingress.1.counters.count_drop(reason, 1);
+    if let Some(port) = tables.port(classified.ingress) {
+        for reason in lost {
+            port.counters.count_drop(reason, 1);
+        }
     }
-    Ok(())
+    Ok(Sent::Flooded)
 }

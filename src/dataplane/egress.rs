@@ -1,34 +1,68 @@
-//! Last stage: makes the frame fit the port that it leaves by (MTU, checksum, segments, VLAN tag) and puts it into that
-//! port's queue.
+//! Last stage: makes the frame fit the port that it leaves by (MTU, checksum, segments, VLAN tag, tunnel) and puts it into
+//! that port's queue.
 
-use super::Shard;
 use super::out::Out;
-use super::segment;
 use super::tracer::Tracer;
+use super::{Shard, segment, tunnel};
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, PortEntry, Tables, Segments};
+use crate::tables::tunnel::Tunnel;
+use crate::tables::{NetEntry, PortEntry, Segments, Tables};
 use crate::types::{NetIdx, PortIdx, VlanId};
-use crate::wire::ethernet::{TAG, VLAN, is_tag};
+use crate::wire::ethernet::{HEADER, TAG, VLAN, is_tag};
 
-/// Sends a frame of `network` by port `to`.
+/// Where a frame is to leave.
+pub(super) struct Exit<'t> {
+    pub(super) to: PortIdx,
+    /// The network that it stands in.
+    pub(super) index: NetIdx,
+    pub(super) network: &'t NetEntry,
+    pub(super) from_tunnel: bool,
+}
+
+/// Why it may not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    Drop(DropReason),
+    /// Packets that go this way have at most this many bytes.
+    TooBig(u16),
+}
+
+/// Whether the frame may leave there; gives the port.
+#[inline(always)]
+pub(super) fn admit<'t>(frame: &Frame, exit: &Exit<'_>, tables: &'t Tables) -> Result<&'t PortEntry, Refused> {
+    let port = match tables.port(exit.to) {
+        Some(port) if port.up => port,
+        _ => return Err(Refused::Drop(DropReason::PortDown)),
+    };
+    if let Segments::Tunnel(tunnel) = &port.segments {
+        if exit.from_tunnel {
+            return Err(Refused::Drop(DropReason::SplitHorizon));
+        }
+        let longest = port.plain_len.min(tunnel.longest_inner());
+        if frame.len() > longest && segment::segment_len(frame) > longest {
+            return Err(Refused::TooBig(u16::try_from(longest.saturating_sub(HEADER)).unwrap_or(u16::MAX)));
+        }
+    } else if frame.len() > port.plain_len {
+        check_mtu(frame, port).map_err(Refused::Drop)?;
+    }
+    Ok(port)
+}
+
+/// Sends a frame by a port that admitted it.
 #[inline(always)]
 pub(super) fn send(
     mut frame: Frame,
-    (index, network): (NetIdx, &NetEntry),
-    to: PortIdx,
+    exit: &Exit<'_>,
+    port: &PortEntry,
     (tables, shard): (&Tables, &mut Shard),
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    let port = match tables.port(to) {
-        Some(port) if port.up => port,
-        _ => return Err(DropReason::PortDown),
-    };
-    if frame.len() > port.plain_len {
-        check_mtu(&frame, port)?;
+    if let Segments::Tunnel(tunnel) = &port.segments {
+        return send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer);
     }
-    let tag = port.segments.egress_tag(index, network);
+    let tag = port.segments.egress_tag(exit.index, exit.network);
     match tag {
         Some(id) => push_tag(&mut frame, id).ok_or(DropReason::NoBuffer)?,
         None if matches!(port.segments, Segments::Trunk { .. }) && is_tagged(&frame) => {
@@ -41,27 +75,68 @@ pub(super) fn send(
         None => format!("leaves by port {} untagged", port.name),
     });
     if frame.offload.is_done() {
-        out.push(to, frame);
+        out.push(exit.to, frame);
         Ok(())
     } else {
-        finish(frame, to, port, shard, out, tracer)
+        finish(frame, port, shard, |frame| out.push(exit.to, frame), tracer)
     }
+}
+
+/// Sends a frame into a tunnel: segments first, as no device that we know of cuts what is inside.
+#[inline(always)]
+fn send_tunnel(
+    mut frame: Frame,
+    exit: &Exit<'_>,
+    (port, tunnel): (&PortEntry, &Tunnel),
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<(), DropReason> {
+    let (Some(underlay), Some(tunnels)) = (&tables.underlay, &exit.network.tunnels) else {
+        return Err(DropReason::PortDown);
+    };
+    tracer.say("egress", || {
+        format!("leaves by the underlay in a tunnel to {}, VNI {}", port.name, tunnels.vni)
+    });
+    if frame.offload.is_done() {
+        shard.tunnels.count_tx(exit.to, exit.index, frame.len() as u64);
+        let to = tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay)?;
+        out.push(to, frame);
+        return Ok(());
+    }
+    let mut lost = None;
+    let mut tally = std::mem::take(&mut shard.tunnels);
+    let finished = finish(
+        frame,
+        port,
+        shard,
+        |mut frame| {
+            tally.count_tx(exit.to, exit.index, frame.len() as u64);
+            match tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay) {
+                Ok(to) => out.push(to, frame),
+                Err(reason) => lost = Some(reason),
+            }
+        },
+        tracer,
+    );
+    shard.tunnels = tally;
+    finished?;
+    lost.map_or(Ok(()), Err)
 }
 
 /// Does in software what the device cannot do.
 fn finish(
     frame: Frame,
-    to: PortIdx,
     port: &PortEntry,
     shard: &mut Shard,
-    out: &mut Out,
+    mut push: impl FnMut(Frame),
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
     let mut frames = 0;
     let (gso, partial) = (frame.offload.gso() != 0, frame.offload.needs_csum());
     segment::finish(frame, &mut shard.pool, &port.caps, |frame| {
         frames += 1;
-        out.push(to, frame);
+        push(frame);
     })?;
     tracer.say("egress", || match (gso, partial, frames) {
         (true, _, 1) => format!("port {} takes the GSO frame whole", port.name),

@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic))]
 
+mod answer;
 mod bridge;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
@@ -19,18 +20,21 @@ mod ingress;
 pub mod out;
 pub mod segment;
 pub mod tracer;
+pub mod tunnel;
+pub mod underlay;
 
 use arrayvec::ArrayVec;
 
-use crate::frame::{BURST, Burst, Pool};
+use crate::frame::{BURST, Burst, Frame, Pool};
 use crate::stats::DropReason;
-use crate::tables::Tables;
-use crate::types::{Instant, PortIdx};
-use bridge::Sent;
+use crate::tables::{PortEntry, Segments, Tables};
+use crate::types::{Instant, NetIdx, PortIdx};
 use fdb::{Fdb, FdbEvent, FdbKey};
-use ingress::Classified;
+use ingress::{Classified, Stop};
 use out::Out;
 use tracer::Tracer;
+use tunnel::tally::Tally;
+use underlay::{Strangers, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
 const MAX_EVENTS: usize = 1024;
@@ -45,6 +49,12 @@ pub struct Shard {
     pub events: Vec<FdbEvent>,
     /// Why the last frame that was dropped was; for capture and trace.
     pub last_drop: Option<DropReason>,
+    /// The local VTEP's own stack, with the worker that owns the underlay's device.
+    pub vtep: Option<Vtep>,
+    /// VTEPs that are not peers yet, to be told to the control thread.
+    pub strangers: Strangers,
+    /// Frames through tunnels, not yet added to their counters.
+    pub tunnels: Tally,
     fdb_epoch: u64,
 }
 
@@ -52,7 +62,16 @@ impl Shard {
     /// An empty memory. `seed` keys the hash of the FDB and must be secret.
     pub fn new(pool: Pool, seed: u64) -> Shard {
         let events = Vec::with_capacity(MAX_EVENTS);
-        Shard { fdb: Fdb::new(1024, 300, seed), pool, events, last_drop: None, fdb_epoch: 0 }
+        Shard {
+            fdb: Fdb::new(1024, 300, seed),
+            pool,
+            events,
+            last_drop: None,
+            vtep: None,
+            strangers: Strangers::default(),
+            tunnels: Tally::default(),
+            fdb_epoch: 0,
+        }
     }
 
     fn tell(&mut self, event: FdbEvent) {
@@ -63,6 +82,7 @@ impl Shard {
 
     /// Brings the memory in line with newly published tables: forgets what is no longer there, takes over static MACs.
     pub fn sync(&mut self, tables: &Tables) {
+        self.tunnels.make_room(tables);
         if self.fdb_epoch != tables.fdb_epoch {
             self.fdb_epoch = tables.fdb_epoch;
             sync_fdb(&mut self.fdb, tables);
@@ -114,39 +134,160 @@ pub fn process(
         burst.clear();
         return;
     }
-    let mut classified: ArrayVec<Result<Classified, DropReason>, BURST> = ArrayVec::new();
-    for frame in burst.iter_mut() {
-        classified.push(ingress::classify(frame, port, tables, &shard.fdb, tracer));
+    let mut classified: ArrayVec<Result<Classified, Stop>, BURST> = ArrayVec::new();
+    match (&port.segments, &tables.underlay) {
+        (Segments::Underlay, Some(underlay)) => {
+            for frame in burst.iter_mut() {
+                classified.push(ingress::classify_tunnel(frame, underlay, tables, (&shard.fdb, &mut shard.strangers), tracer));
+            }
+        }
+        _ => {
+            for frame in burst.iter_mut() {
+                classified.push(ingress::classify(frame, (ingress, port), tables, &shard.fdb, tracer));
+            }
+        }
     }
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mut learned = None;
-    let (mut forwarded, mut flooded) = (0, 0);
+    let mut ends = Ends::of(ingress, port);
     for (frame, classified) in burst.drain(..).zip(&classified) {
-        let sent = match classified {
-            Err(reason) => Err(*reason),
-            Ok(classified) => match tables.network(classified.network) {
-                None => Err(DropReason::VlanNotAllowed),
-                Some(network) => {
-                    if learned != Some(classified.source.key) {
-                        bridge::learn(classified, (ingress, port), network, shard, seconds, tracer);
-                        learned = Some(classified.source.key);
-                    }
-                    bridge::forward(frame, classified, (ingress, port), (tables, network), shard, out, tracer)
+        let ended = match classified {
+            Ok(classified) => {
+                if classified.from_tunnel {
+                    ends.came_out(classified.ingress, classified.network, &frame, tables, shard);
                 }
-            },
+                match tables.network(classified.network) {
+                    None => Err(DropReason::VlanNotAllowed),
+                    Some(network) => {
+                        if learned != Some(classified.source.key) {
+                            bridge::learn(classified, tables, network, shard, seconds, tracer);
+                            learned = Some(classified.source.key);
+                        }
+                        bridge::forward(frame, classified, (tables, network), shard, out, tracer)
+                    }
+                }
+            }
+            Err(stop) => stopped(frame, *stop, &mut ends, tables, shard, now, out, tracer),
         };
-        match sent {
-            Ok(Sent::Forwarded) => forwarded += 1,
-            Ok(Sent::Flooded) => flooded += 1,
+        ends.count(ended, shard, tracer);
+    }
+    ends.flush();
+}
+
+/// How a frame ended that was not dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sent {
+    Forwarded,
+    Flooded,
+    Answered,
+    Consumed,
+}
+
+/// What becomes of a frame that does not get to the bridge.
+#[cold]
+#[allow(clippy::too_many_arguments)] // as `process`
+fn stopped<'t>(
+    frame: Frame,
+    stop: Stop,
+    ends: &mut Ends<'t>,
+    tables: &'t Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    if ends.index != ends.arrived {
+        ends.flush();
+    }
+    match stop {
+        Stop::Drop(reason) => Err(reason),
+        Stop::DropInner(peer, network, reason) => {
+            ends.came_out(peer, network, &frame, tables, shard);
+            Err(reason)
+        }
+        Stop::TooBig(network, mtu) => {
+            answer::too_big(&frame, mtu, (ends.index, network), (tables, shard), out, tracer)
+        }
+        Stop::Host => underlay::receive(&frame, tables, shard, now, out, tracer),
+    }
+}
+
+/// How the frames of a burst ended, by the port that they came from. A frame out of a tunnel is consumed where it arrived and
+/// begins anew at its peer's port.
+struct Ends<'t> {
+    arrived: PortIdx,
+    arrived_at: &'t PortEntry,
+    /// Of the port whose frames are counted now.
+    index: PortIdx,
+    port: &'t PortEntry,
+    frames: u64,
+    bytes: u64,
+    forwarded: u64,
+    flooded: u64,
+    consumed: u64,
+}
+
+impl<'t> Ends<'t> {
+    #[inline(always)]
+    fn of(index: PortIdx, port: &'t PortEntry) -> Ends<'t> {
+        Ends {
+            arrived: index,
+            arrived_at: port,
+            index,
+            port,
+            frames: 0,
+            bytes: 0,
+            forwarded: 0,
+            flooded: 0,
+            consumed: 0,
+        }
+    }
+
+    /// The frame that ends next came out of a tunnel of this peer.
+    #[inline(always)]
+    fn came_out(&mut self, peer: PortIdx, network: NetIdx, frame: &Frame, tables: &'t Tables, shard: &mut Shard) {
+        if self.index != peer {
+            self.flush();
+            if let Some(port) = tables.port(peer) {
+                (self.index, self.port) = (peer, port);
+            }
+        }
+        self.frames += 1;
+        self.bytes += frame.len() as u64;
+        shard.tunnels.count_rx(network, frame.len() as u64);
+    }
+
+    #[inline(always)]
+    fn count(&mut self, ended: Result<Sent, DropReason>, shard: &mut Shard, tracer: &mut impl Tracer) {
+        match ended {
+            Ok(Sent::Forwarded) => self.forwarded += 1,
+            Ok(Sent::Flooded) => self.flooded += 1,
+            Ok(Sent::Answered) => self.port.counters.answered.add(1),
+            Ok(Sent::Consumed) => self.consumed += 1,
             Err(reason) => {
                 tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
-                counters.count_drop(reason, 1);
+                self.port.counters.count_drop(reason, 1);
                 shard.last_drop = Some(reason);
             }
         }
     }
-    counters.forwarded.add(forwarded);
-    if flooded > 0 {
-        counters.flooded.add(flooded);
+
+    /// Adds what was counted to the port's counters, and goes on with the port that the burst arrived at.
+    #[inline(always)]
+    fn flush(&mut self) {
+        let counters = &self.port.counters;
+        counters.forwarded.add(self.forwarded);
+        if self.flooded > 0 {
+            counters.flooded.add(self.flooded);
+        }
+        if self.consumed > 0 {
+            counters.consumed.add(self.consumed);
+        }
+        if self.frames > 0 {
+            counters.rx_frames.add(self.frames);
+            counters.rx_bytes.add(self.bytes);
+            self.arrived_at.counters.consumed.add(self.frames);
+        }
+        *self = Ends::of(self.arrived, self.arrived_at);
     }
 }

@@ -31,6 +31,20 @@ impl Out {
         self.pending += 1;
     }
 
+    /// Takes all frames out of a port's queue.
+    pub fn take(&mut self, port: PortIdx) -> Vec<Frame> {
+        let Some(queue) = self.queues.get_mut(port.index()) else { return Vec::new() };
+        self.pending -= queue.len();
+        self.active.retain(|active| *active != port);
+        queue.drain(..).collect()
+    }
+
+    /// Whether frames stand in a port's queue.
+    #[inline(always)]
+    pub fn holds(&self, port: PortIdx) -> bool {
+        self.queues.get(port.index()).is_some_and(|queue| !queue.is_empty())
+    }
+
     /// Frames in all queues.
     #[inline(always)]
     pub fn pending(&self) -> usize {

@@ -71,7 +71,7 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
     let (port, physical) = match &device.key {
         AttachmentKey::Port(name) => (model.ports.iter().find(|port| port.name == *name), None),
         AttachmentKey::Physical(name) => (None, model.physical_networks.iter().find(|p| p.name == *name)),
-        AttachmentKey::Overlay => (None, None),
+        _ => (None, None),
     };
     let interface = device.interface;
     let is_tap = matches!(interface, Interface::Tap { .. });

@@ -74,6 +74,8 @@ mod schema;
 mod tests;
 mod validate;
 
+use std::net::IpAddr;
+
 use toml::de::DeTable;
 use uuid::Uuid;
 
@@ -123,7 +125,7 @@ fn only_certain(mut found: Vec<Diagnostic>, text: &str) -> Vec<Diagnostic> {
     found
 }
 
-/// What a device is for: its place in a [`Model`], stable over reloads.
+/// What a port of the tables is for: its place in a [`Model`], stable over reloads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttachmentKey {
     /// The device of the physical network of this name.
@@ -132,6 +134,10 @@ pub enum AttachmentKey {
     Overlay,
     /// The device of the port of this name.
     Port(String),
+    /// Tunnels to this peer or multicast group; unspecified: VTEPs that are not yet peers. No device of its own.
+    Tunnel(IpAddr),
+    /// Where tunnel packets wait for their next hop. No device of its own.
+    Resolver,
 }
 
 impl std::fmt::Display for AttachmentKey {
@@ -140,6 +146,8 @@ impl std::fmt::Display for AttachmentKey {
             AttachmentKey::Physical(name) => write!(f, "physical network \"{name}\""),
             AttachmentKey::Overlay => f.write_str("overlay"),
             AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
+            AttachmentKey::Tunnel(remote) => write!(f, "tunnel to {remote}"),
+            AttachmentKey::Resolver => f.write_str("resolver"),
         }
     }
 }
@@ -176,7 +184,7 @@ impl Model {
     pub fn networks_of(&self, key: &AttachmentKey) -> impl Iterator<Item = &Network> {
         let port = match key {
             AttachmentKey::Port(name) => self.ports.iter().find(|port| port.name == *name),
-            AttachmentKey::Physical(_) | AttachmentKey::Overlay => None,
+            _ => None,
         };
         self.networks.iter().filter(move |network| match (key, port.map(|port| &port.attachment)) {
             (AttachmentKey::Physical(name), _) => network.segment.physical_network() == Some(name),
@@ -185,7 +193,7 @@ impl Model {
             (AttachmentKey::Port(_), Some(Attachment::Trunk { physical_network, native, allowed })) => {
                 network.segment.in_trunk(&network.name, physical_network, native.as_deref(), allowed.as_ref())
             }
-            (AttachmentKey::Port(_), None) => false,
+            _ => false,
         })
     }
 }

@@ -14,7 +14,6 @@
 //! Limits: a tag that a device has already taken out of a frame is lost to AF_XDP; the port switches that off where the
 //! device allows it, but a veth's peer that sends with VLAN offload keeps its tags out of band.
 
-mod partial;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -30,9 +29,9 @@ use crate::sys::xdp::netdev::{NetDevice, Promiscuous};
 use crate::sys::xdp::program::{self, Verdict};
 use crate::sys::xdp::ring::Descriptor;
 use crate::sys::xdp::socket::{Kick, Losses, Socket, SocketConfig, TX_METADATA, TX_METADATA_CHECKSUM};
-use partial::partial_checksum;
+use crate::wire::partial::partial_checksum;
 
-pub use crate::sys::xdp::program::HostFilter;
+pub use crate::sys::xdp::program::{Filter, HostFilter, VtepFilter};
 pub use crate::sys::xdp::umem::Umem;
 
 /// Entries of each ring.
@@ -55,8 +54,8 @@ pub struct XdpConfig {
     pub device: String,
     /// Native, generic, or native where the driver has it.
     pub mode: XdpMode,
-    /// On a device that the host uses too: what passes to the host.
-    pub host_filter: Option<HostFilter>,
+    /// On a device that the host uses too: what is whose.
+    pub filter: Option<Filter>,
     /// Spend the worker's time on the device's queues instead of interrupts.
     pub busy_poll: bool,
     /// Most chunks that the device holds to receive into, over all its queues. None: an eighth of the region, at most
@@ -151,7 +150,7 @@ impl XdpPort {
 
         let load = |source| XdpError::Load { device: name.clone(), source };
         let map = Map::xsk(count).map_err(load)?;
-        let insns = program::redirect(&map, config.host_filter.as_ref(), Verdict::Pass);
+        let insns = program::redirect(&map, config.filter.as_ref(), Verdict::Pass);
         let program = Program::load(&insns).map_err(load)?;
         let (link, native) = attach(config, &program, &device, &mut notes)?;
         let socket = |queue, zero_copy| {
@@ -223,7 +222,7 @@ impl XdpPort {
         if config.busy_poll {
             notes.push("busy polling".to_string());
         }
-        if config.host_filter.is_some() {
+        if config.filter.is_some() {
             notes.push("shared with the host: its own traffic passes to the kernel".to_string());
         }
         let mtu = u16::try_from((mtu as usize).min(longest)).unwrap_or(u16::MAX);

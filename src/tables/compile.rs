@@ -1,14 +1,18 @@
 //! Compiles a valid model and what is known of its devices into [`Tables`].
 
-use std::collections::HashMap;
+mod overlay;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::slots::Slots;
-use super::{NetEntry, PortEntry, Tables, Segments};
+use super::tunnel::{TunnelCounters, TunnelState};
+use super::{NetEntry, PortEntry, Segments, Tables};
 use crate::frame::Caps;
 use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
 use crate::stats::PortCounters;
-use crate::types::{NetIdx, PortIdx, VlanId, WorkerIdx};
+use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 use crate::wire::ethernet::HEADER;
 
 /// Most addresses that the FDB makes room for, whatever the networks' limits add up to.
@@ -23,6 +27,8 @@ pub struct Device {
     pub up: bool,
     /// What it can carry; of no meaning while it is not open.
     pub caps: Caps,
+    /// Its own address, where that matters: the underlay's.
+    pub mac: Option<Mac>,
     /// Its counters.
     pub counters: Arc<PortCounters>,
 }
@@ -34,6 +40,21 @@ pub struct Places {
     pub ports: Slots<AttachmentKey>,
     /// Of networks, by name.
     pub networks: Slots<String>,
+    /// What lives as long as the tunnel to a peer.
+    pub tunnels: HashMap<IpAddr, TunnelPlace>,
+    /// What lives as long as a network in tunnels.
+    pub in_tunnels: HashMap<String, Arc<TunnelCounters>>,
+    /// Peers that were learned, and the networks that they were heard in, by name.
+    pub learned: BTreeSet<(IpAddr, String)>,
+}
+
+/// See [`Places::tunnels`].
+#[derive(Clone, Default, Debug)]
+pub struct TunnelPlace {
+    /// What is known of the way.
+    pub state: Arc<TunnelState>,
+    /// Of the tunnel port.
+    pub counters: Arc<PortCounters>,
 }
 
 /// Compiles. A port without a device (a physical network without an interface) has no entry.
@@ -56,6 +77,7 @@ pub fn compile(
         static_macs: Vec::new(),
         mac_aging_time: model.switch.mac_aging_time,
         idle: model.switch.idle,
+        underlay: None,
         fdb_capacity: model
             .networks
             .iter()
@@ -73,6 +95,12 @@ pub fn compile(
             let wanted = Wanted { name: &physical.name, up: true, segments, mac_limit: u32::MAX };
             add_port(&mut tables, PortIdx(places.ports.assign(&key)), device, wanted);
         }
+    }
+    let device = devices.get(&AttachmentKey::Overlay);
+    if let (Some(overlay), Some(device)) = (&model.overlay, device) {
+        overlay::compile(&mut tables, overlay, device, &networks, places);
+    } else {
+        places.tunnels.clear();
     }
     for port in &model.ports {
         let key = AttachmentKey::Port(port.name.clone());
@@ -109,12 +137,14 @@ pub fn compile(
 fn net_entry(network: &Network) -> NetEntry {
     let vlan = match &network.segment {
         Segment::Vlan(_, id) => Some(*id),
-        Segment::Local | Segment::Flat(_) | Segment::Vxlan(..) => None,
+        _ => None,
     };
     NetEntry {
         name: network.name.as_str().into(),
         vlan,
         members: Vec::new(),
+        belongs: Vec::new(),
+        tunnels: None,
         mtu: network.mtu,
         plain_len: usize::from(network.mtu) + HEADER,
         mac_limit: network.mac_limit,
@@ -163,6 +193,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
     let mut member_of: Vec<NetIdx> = match &wanted.segments {
         Segments::Access(network) => vec![*network],
         Segments::Trunk { native, by_id } => by_id.iter().copied().flatten().chain(*native).collect(),
+        _ => Vec::new(),
     };
     member_of.sort();
     member_of.dedup();
@@ -170,6 +201,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
         if let Some(Some(network)) = tables.networks.get_mut(network.index()) {
             let at = network.members.binary_search(&index).unwrap_or_else(|at| at);
             network.members.insert(at, index);
+            network.admit(index);
         }
     }
     let entry = PortEntry {

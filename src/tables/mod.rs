@@ -5,7 +5,9 @@
 //! reloads: what a worker remembers about a port stays true while the port lives.
 
 pub mod compile;
+pub mod exact;
 pub mod slots;
+pub mod tunnel;
 
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use crate::frame::Caps;
 use crate::model::Idle;
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
+use tunnel::{NetTunnels, Tunnel, Underlay};
 
 /// Everything that the path looks up and that only a change of configuration changes.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Tables {
     pub idle: Idle,
     /// Addresses that the FDB should have room for.
     pub fdb_capacity: usize,
+    /// Where tunnels come from and go to.
+    pub underlay: Option<Underlay>,
 }
 
 /// A port, or the port to a physical network.
@@ -69,6 +74,12 @@ pub enum Segments {
         /// The network of each VLAN ID; always 4096 long.
         by_id: Box<[Option<NetIdx>]>,
     },
+    /// The underlay's device: frames are packets of tunnels, or for the local VTEP itself.
+    Underlay,
+    /// A tunnel port.
+    Tunnel(Box<Tunnel>),
+    /// The resolver: carries no network.
+    Resolver,
 }
 
 /// A network.
@@ -78,8 +89,12 @@ pub struct NetEntry {
     pub name: Arc<str>,
     /// Its VLAN ID on trunks and physical networks.
     pub vlan: Option<VlanId>,
-    /// The ports that belong to it, in slot order.
+    /// The ports that get a copy of what is flooded, tunnel ports apart, in slot order.
     pub members: Vec<PortIdx>,
+    /// All ports that belong to it, tunnel ports too: a bit for each slot.
+    pub belongs: Vec<u64>,
+    /// What it does with tunnels.
+    pub tunnels: Option<NetTunnels>,
     /// Longest packet in bytes.
     pub mtu: u16,
     /// Longest frame that passes without a closer look: MTU and Ethernet header, in bytes.
@@ -101,11 +116,17 @@ impl Tables {
         self.networks.get(network.index())?.as_ref()
     }
 
+    /// The worker that owns the underlay's device.
+    pub fn underlay_worker(&self) -> Option<WorkerIdx> {
+        Some(self.port(self.underlay.as_ref()?.port)?.worker)
+    }
+
     /// Keeps `fdb_epoch` where nothing of what it stands for differs from the tables that are replaced.
     pub fn carry_over(&mut self, old: &Tables) {
-        let members = |tables: &Tables| -> Vec<Vec<PortIdx>> {
-            let of =
-                |network: &Option<NetEntry>| network.as_ref().map(|n| n.members.clone()).unwrap_or_default();
+        let members = |tables: &Tables| -> Vec<Vec<u64>> {
+            let of = |network: &Option<NetEntry>| {
+                network.as_ref().map(|n| n.belongs.clone()).unwrap_or_default()
+            };
             tables.networks.iter().map(of).collect()
         };
         let same = members(self) == members(old)
@@ -128,7 +149,35 @@ impl Tables {
 
     /// Whether `port` belongs to `network`.
     pub fn is_member(&self, network: NetIdx, port: PortIdx) -> bool {
-        self.network(network).is_some_and(|network| network.members.binary_search(&port).is_ok())
+        self.network(network).is_some_and(|network| network.has(port))
+    }
+}
+
+impl NetEntry {
+    /// Whether `port` belongs to it.
+    #[inline(always)]
+    pub fn has(&self, port: PortIdx) -> bool {
+        self.belongs.get(port.index() / 64).is_some_and(|word| word >> (port.index() % 64) & 1 == 1)
+    }
+
+    /// Makes `port` belong to it.
+    pub fn admit(&mut self, port: PortIdx) {
+        let word = port.index() / 64;
+        if self.belongs.len() <= word {
+            self.belongs.resize(word + 1, 0);
+        }
+        self.belongs[word] |= 1 << (port.index() % 64);
+    }
+}
+
+impl PortEntry {
+    /// The tunnel that this port stands for.
+    #[inline(always)]
+    pub fn tunnel(&self) -> Option<&Tunnel> {
+        match &self.segments {
+            Segments::Tunnel(tunnel) => Some(tunnel),
+            _ => None,
+        }
     }
 }
 
@@ -137,9 +186,8 @@ impl Segments {
     #[inline(always)]
     pub fn egress_tag(&self, index: NetIdx, network: &NetEntry) -> Option<VlanId> {
         match self {
-            Segments::Access(_) => None,
-            Segments::Trunk { native, .. } if *native == Some(index) => None,
-            Segments::Trunk { .. } => network.vlan,
+            Segments::Trunk { native, .. } if *native != Some(index) => network.vlan,
+            _ => None,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod capture;
 pub mod mesh;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +25,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Silent;
-use crate::dataplane::{Shard, hear, process};
+use crate::dataplane::{Shard, hear, process, underlay};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
 use crate::stats::DropReason;
 use crate::sys::cycles;
 use crate::tables::Tables;
-use crate::types::{Instant, PortIdx, WorkerIdx};
+use crate::types::{Instant, NetIdx, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
 use mesh::{Load, Mesh};
@@ -74,6 +75,8 @@ pub enum Command {
 pub enum Notice {
     /// The device of this port is gone.
     Gone(PortIdx),
+    /// A VTEP that is no peer of this network has sent to it, where such may become one.
+    Stranger(IpAddr, NetIdx),
 }
 
 /// What a worker is made of.
@@ -204,11 +207,11 @@ impl Worker {
         let before = cycles();
         let attention = self.core.mesh.link(self.core.index).take_attention();
         if attention {
-            self.obey();
+            self.obey(now);
         }
         let tables = self.tables.load();
         let core = &mut self.core;
-        core.follow(tables);
+        core.follow(tables, now);
         let mut moved = if attention { core.receive_handed(tables) } else { 0 };
         let polled = core.is_polled();
         if !polled {
@@ -239,7 +242,10 @@ impl Worker {
             core.ready.swap_remove(at);
             core.mark_ready(port, false);
         }
-        core.flush(tables);
+        if core.shard.vtep.is_some() {
+            underlay::poll(tables, &mut core.shard, now, &mut core.out);
+        }
+        core.flush(tables, now);
         core.tell();
         self.was_busy = moved > 0;
         core.load.turns += 1;
@@ -249,12 +255,12 @@ impl Worker {
             core.load.busy_cycles += cycles() - before;
         }
         if moved == 0 || core.load.turns.is_multiple_of(TURNS_PER_CARE) {
-            core.care(now);
+            core.care(tables, now);
         }
         moved
     }
 
-    fn obey(&mut self) {
+    fn obey(&mut self, now: Instant) {
         while let Ok(command) = self.commands.try_recv() {
             let tables = self.tables.load();
             match command {
@@ -263,7 +269,7 @@ impl Worker {
                     let _ = done.send(());
                 }
                 Command::Detach(port, done) => {
-                    self.core.flush(tables);
+                    self.core.flush(tables, now);
                     self.core.detach(port);
                     let _ = done.send(());
                 }
@@ -298,11 +304,16 @@ impl Worker {
 
 impl Core {
     /// Moves on to newly published tables.
-    fn follow(&mut self, tables: &Tables) {
+    fn follow(&mut self, tables: &Tables, now: Instant) {
         let link = self.mesh.link(self.index);
         if link.epoch() != tables.epoch {
             self.out.make_room(tables.ports.len());
             self.shard.sync(tables);
+            if tables.underlay_worker() == Some(self.index) {
+                underlay::configure(&mut self.shard, tables, now, &mut self.out);
+            } else {
+                self.shard.vtep = None;
+            }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }
     }
@@ -421,7 +432,7 @@ impl Core {
             self.receive_captured(port, tables, now);
         }
         if self.out.pending() > MAX_PENDING {
-            self.flush(tables);
+            self.flush(tables, now);
         }
         (rx, count)
     }
@@ -456,9 +467,15 @@ impl Core {
     }
 
     /// Sends what stands in the queues.
-    fn flush(&mut self, tables: &Tables) {
+    fn flush(&mut self, tables: &Tables, now: Instant) {
         if self.out.pending() == 0 {
             return;
+        }
+        if let Some(underlay) = &tables.underlay
+            && self.out.holds(underlay.resolver)
+            && tables.underlay_worker() == Some(self.index)
+        {
+            underlay::resolve(tables, &mut self.shard, now, &mut self.out);
         }
         let Core { out, ports, shard, mesh, index, handed, .. } = self;
         out.flush(|port, frames| {
@@ -477,8 +494,12 @@ impl Core {
 
     /// What falls due besides frames: devices do their housekeeping (a busy one does it on its way), MACs age, and the
     /// worker shows what it has done.
-    fn care(&mut self, now: Instant) {
+    fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
+        self.shard.tunnels.flush(tables);
+        for (vtep, network) in self.shard.strangers.take() {
+            let _ = self.notices.send(Notice::Stranger(vtep, network));
+        }
         self.load.free_buffers = self.shard.pool.free_small() as u64;
         self.mesh.link(self.index).show(self.load);
         for port in &self.rings {

@@ -3,7 +3,7 @@
 //! Three of them: everything to the switch; everything but the host's own traffic to the switch ([`HostFilter`]); and
 //! the counting sink of the benches.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bpf::Map;
 use crate::types::Mac;
@@ -42,6 +42,25 @@ pub struct HostFilter {
     pub ipv4: Vec<Ipv4Addr>,
     /// The host's IPv6 addresses on the device, link-local ones included.
     pub ipv6: Vec<Ipv6Addr>,
+}
+
+/// What comes to the switch on a device that the host uses too and that is an underlay: ARP and neighbour solicitations
+/// for the local VTEP's address, all packets to it, and tunnels to multicast groups. All else passes to the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VtepFilter {
+    /// The local VTEP's address; it is not one of the host's.
+    pub local: IpAddr,
+    /// UDP port of tunnels.
+    pub udp_port: u16,
+}
+
+/// What a shared device's frames are split by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The host's own pass to the kernel.
+    Host(HostFilter),
+    /// The VTEP's own come to the switch.
+    Vtep(VtepFilter),
 }
 
 // Registers of the calling convention (RFC 9669, section 2).
@@ -105,6 +124,11 @@ impl Assembler {
 
     fn add_imm(&mut self, dst: u8, value: i32) -> &mut Assembler {
         self.emit(0x07, dst, 0, 0, value)
+    }
+
+    /// On the low 32 bits; the high ones become zero.
+    fn and_imm(&mut self, dst: u8, value: i32) -> &mut Assembler {
+        self.emit(0x54, dst, 0, 0, value)
     }
 
     fn load(&mut self, width: u8, dst: u8, base: u8, offset: i16) -> &mut Assembler {
@@ -179,10 +203,12 @@ fn half(value: u16) -> u32 {
 
 /// Sends every frame to the socket of its queue, or where there is none does as `otherwise` says; with a filter, what
 /// is the host's passes to the kernel.
-pub fn redirect(sockets: &Map, filter: Option<&HostFilter>, otherwise: Verdict) -> Vec<Insn> {
+pub fn redirect(sockets: &Map, filter: Option<&Filter>, otherwise: Verdict) -> Vec<Insn> {
     let asm = &mut Assembler::default();
-    if let Some(filter) = filter {
-        pass_the_hosts(asm, filter);
+    match filter {
+        Some(Filter::Host(filter)) => pass_the_hosts(asm, filter),
+        Some(Filter::Vtep(filter)) => take_the_vteps(asm, filter),
+        None => {}
     }
     asm.load(WORD, R2, R1, CTX_RX_QUEUE)
         .load_map(R1, sockets)
@@ -226,6 +252,47 @@ fn pass_the_hosts(asm: &mut Assembler, filter: &HostFilter) {
     asm.jump(ours).place(pass).mov_imm(R0, Verdict::Pass as i32).exit().place(ours);
 }
 
+fn take_the_vteps(asm: &mut Assembler, filter: &VtepFilter) {
+    let (ours, pass) = (asm.label(), asm.label());
+    let tunnel = half(filter.udp_port);
+    asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END).bounds(42, pass);
+    asm.load(HALF, R5, R2, 12);
+    match filter.local {
+        IpAddr::V4(local) => {
+            let not_arp = asm.label();
+            asm.jump_unless_equal(R5, half(0x0806), not_arp);
+            asm.load(WORD, R5, R2, 38).jump_if_equal(R5, word(local.octets()), ours).jump(pass).place(not_arp);
+            asm.jump_unless_equal(R5, half(0x0800), pass);
+            asm.load(WORD, R5, R2, 30).jump_if_equal(R5, word(local.octets()), ours);
+            // 224.0.0.0/4, UDP, no options: RFC 1112, section 4.
+            asm.load(BYTE, R5, R2, 30).and_imm(R5, 0xf0).jump_unless_equal(R5, 0xe0, pass);
+            asm.load(BYTE, R5, R2, 14).jump_unless_equal(R5, 0x45, pass);
+            asm.load(BYTE, R5, R2, 23).jump_unless_equal(R5, 17, pass);
+            asm.load(HALF, R5, R2, 36).jump_if_equal(R5, tunnel, ours);
+        }
+        IpAddr::V6(local) => {
+            let (not_unicast, not_solicited) = (asm.label(), asm.label());
+            asm.jump_unless_equal(R5, half(0x86dd), pass).bounds(62, pass);
+            let octets = local.octets();
+            for (&bytes, at) in octets.as_chunks::<4>().0.iter().zip([38, 42, 46, 50]) {
+                asm.load(WORD, R5, R2, at).jump_unless_equal(R5, word(bytes), not_unicast);
+            }
+            asm.jump(ours).place(not_unicast);
+            // The solicited-node address: RFC 4291, 2.7.1.
+            let [.., x, y, z] = octets;
+            let solicited = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z];
+            for (&bytes, at) in solicited.as_chunks::<4>().0.iter().zip([38, 42, 46, 50]) {
+                asm.load(WORD, R5, R2, at).jump_unless_equal(R5, word(bytes), not_solicited);
+            }
+            asm.jump(ours).place(not_solicited);
+            asm.load(BYTE, R5, R2, 38).jump_unless_equal(R5, 0xff, pass);
+            asm.load(BYTE, R5, R2, 20).jump_unless_equal(R5, 17, pass);
+            asm.load(HALF, R5, R2, 56).jump_if_equal(R5, tunnel, ours);
+        }
+    }
+    asm.place(pass).mov_imm(R0, Verdict::Pass as i32).exit().place(ours);
+}
+
 /// The first bytes of the UDP payload of the benches' frames.
 pub const MARKER: [u8; 4] = *b"nusw";
 
@@ -257,7 +324,7 @@ mod tests {
     use super::*;
 
     /// What the filter does with a frame, or nothing (told on stderr) without the privilege to ask the kernel.
-    fn verdicts(filter: &HostFilter, frames: &[Vec<u8>]) -> Option<Vec<bool>> {
+    fn verdicts(filter: &Filter, frames: &[Vec<u8>]) -> Option<Vec<bool>> {
         let map = match Map::xsk(1) {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 eprintln!("skipped: bpf(2) needs privilege");
@@ -328,7 +395,7 @@ mod tests {
             (icmpv6(128, "2001:db8::1"), false),
         ];
         let (frames, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
-        if let Some(to_host) = verdicts(&filter(), &frames) {
+        if let Some(to_host) = verdicts(&Filter::Host(filter()), &frames) {
             assert_eq!(to_host, expected);
         }
     }
@@ -337,8 +404,61 @@ mod tests {
     fn a_host_without_addresses_gets_its_unicast_only() {
         let filter = HostFilter { mac: HOST, ..HostFilter::default() };
         let frames = [frame(HOST, 0x0800, &[]), arp(Ipv4Addr::UNSPECIFIED), icmpv6(135, "2001:db8::1")];
-        if let Some(to_host) = verdicts(&filter, &frames) {
+        if let Some(to_host) = verdicts(&Filter::Host(filter), &frames) {
             assert_eq!(to_host, [true, false, false]);
+        }
+    }
+
+    fn ipv4(to: [u8; 4], protocol: u8, port: u16) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, protocol, 0, 0, 192, 0, 2, 9];
+        packet.extend(to);
+        packet.extend([0xc0, 0]);
+        packet.extend(port.to_be_bytes());
+        packet.extend([0, 8, 0, 0]);
+        frame(HOST, 0x0800, &packet)
+    }
+
+    fn udp6(to: &str, port: u16) -> Vec<u8> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        packet.extend([0; 16]);
+        packet.extend(to.parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend([0xc0, 0]);
+        packet.extend(port.to_be_bytes());
+        packet.extend([0, 8, 0, 0]);
+        frame(HOST, 0x86dd, &packet)
+    }
+
+    #[test]
+    fn the_vtep_gets_its_own_and_the_host_all_else() {
+        let v4 = Filter::Vtep(VtepFilter { local: Ipv4Addr::new(192, 0, 2, 10).into(), udp_port: 4789 });
+        let table = [
+            (arp(Ipv4Addr::new(192, 0, 2, 10)), false),
+            (arp(Ipv4Addr::new(192, 0, 2, 1)), true),
+            (ipv4([192, 0, 2, 10], 17, 4789), false),
+            (ipv4([192, 0, 2, 10], 1, 0), false),
+            (ipv4([192, 0, 2, 1], 17, 4789), true),
+            (ipv4([239, 1, 1, 1], 17, 4789), false),
+            (ipv4([239, 1, 1, 1], 17, 5353), true),
+            (ipv4([239, 1, 1, 1], 6, 4789), true),
+            (frame(HOST, 0x8100, &[]), true),
+            (udp6("2001:db8::a", 4789), true),
+        ];
+        let v6 = Filter::Vtep(VtepFilter { local: "2001:db8::a".parse().unwrap(), udp_port: 4789 });
+        let table6 = [
+            (udp6("2001:db8::a", 4789), false),
+            (udp6("2001:db8::b", 4789), true),
+            (udp6("ff05::1", 4789), false),
+            (udp6("ff05::1", 5353), true),
+            (udp6("ff02::1:ff00:a", 9), false),
+            (udp6("ff02::1:ff00:b", 9), true),
+            (arp(Ipv4Addr::new(192, 0, 2, 10)), true),
+            (frame(HOST, 0x86dd, &[]), true),
+        ];
+        for (filter, table) in [(v4, table.to_vec()), (v6, table6.to_vec())] {
+            let (frames, expected): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+            if let Some(to_host) = verdicts(&filter, &frames) {
+                assert_eq!(to_host, expected);
+            }
         }
     }
 

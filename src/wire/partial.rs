@@ -5,7 +5,7 @@
 //! equals that sum. A finished checksum equals it for one frame in 65 536, by chance; finishing such a frame again gives
 //! the same checksum, so nothing is lost.
 //!
-//! Limits: IPv6 extension headers are not walked, checksums inside of tunnels and SCTP's CRC are not found.
+//! Limits: IPv6 extension headers are not walked, and SCTP's CRC is not found. What is inside of a tunnel is found when it has come out.
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -13,7 +13,7 @@ const UDP: u8 = 17;
 /// Where the unfinished checksum of a frame stands: the start of what is summed, in bytes from the start of the frame,
 /// and the offset of the field from there. `head` is the frame, or its first piece; one VLAN tag is understood.
 #[inline(always)]
-pub(super) fn partial_checksum(head: &[u8]) -> Option<(u16, u16)> {
+pub fn partial_checksum(head: &[u8]) -> Option<(u16, u16)> {
     let ip = match head.get(12..14)? {
         [0x81, 0x00] | [0x88, 0xa8] => 18,
         _ => 14,

@@ -1,0 +1,73 @@
+//! What the switch answers by itself on a network, because a tunnel made it necessary: that a packet is too big for the path,
+//! and who has an address on another host.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::egress::{self, Exit};
+use super::ingress::Classified;
+use super::out::Out;
+use super::tracer::Tracer;
+use super::{Sent, Shard};
+use crate::frame::Frame;
+use crate::services::{arp, icmp, nd};
+use crate::stats::DropReason;
+use crate::tables::Tables;
+use crate::types::{Mac, NetIdx, PortIdx};
+use crate::wire::ethernet::{ARP, IPV6};
+
+/// Tells the sender of a frame that packets of more than `mtu` bytes do not get there (RFC 1191, section 4; RFC 4443,
+/// 3.2), in the name of the one that it wrote to, as a bridge has no address.
+///
+/// # Errors
+/// The frame is one that nobody may be told about: it is dropped.
+#[cold]
+pub(super) fn too_big(
+    frame: &Frame,
+    mtu: u16,
+    (back, network): (PortIdx, NetIdx),
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    let message = icmp::too_big(frame.head(), mtu).ok_or(DropReason::MtuExceeded)?;
+    tracer.say("egress", || format!("its packet is longer than {mtu} bytes: its sender is told so by ICMP"));
+    reply(&message, back, network, (tables, shard), out, tracer)
+}
+
+/// Answers an ARP request or a neighbour solicitation for an address of a port on another host; nothing for other frames.
+#[cold]
+pub(super) fn neighbour(
+    frame: &Frame,
+    classified: &Classified,
+    neighbours: &HashMap<IpAddr, Mac>,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Option<Result<Sent, DropReason>> {
+    let head = frame.head();
+    let kind = u16::from_be_bytes(*head.get(12..)?.first_chunk()?);
+    let message = match kind {
+        ARP => arp::answer(head, |address| neighbours.get(&IpAddr::V4(address)).copied())?.to_vec(),
+        IPV6 => nd::answer(head, |address| neighbours.get(&IpAddr::V6(address)).copied())?.to_vec(),
+        _ => return None,
+    };
+    tracer.say("bridge", || "asks for an address of a port on another host: answered from its entry".to_owned());
+    Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
+}
+
+fn reply(
+    message: &[u8],
+    back: PortIdx,
+    index: NetIdx,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    let network = tables.network(index).ok_or(DropReason::VlanNotAllowed)?;
+    let port = tables.port(back).filter(|port| port.tunnel().is_none()).ok_or(DropReason::MtuExceeded)?;
+    let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
+    let exit = Exit { to: back, index, network, from_tunnel: false };
+    egress::send(frame, &exit, port, (tables, shard), out, tracer)?;
+    Ok(Sent::Answered)
+}
