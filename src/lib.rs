@@ -21,6 +21,7 @@
 //! | [`worker`] | the loop: rx burst, process, tx burst; hand-off, idling, captures |
 //! | [`dataplane`] | THE PATH, pure: what becomes of a frame |
 //! | [`ports`] | the devices: TAP, guest, AF_XDP, AF_PACKET, pcap, memory |
+//! | [`services`] | answers, sans-IO: ARP, ND, ICMP, group membership, an IP host |
 //! | [`tables`] | a model compiled for look-up: immutable, one epoch each |
 //! | [`model`] | desired state in Neutron's words: TOML, validation, differences |
 //! | [`pcapng`] | capture files |
@@ -41,6 +42,7 @@ pub mod frame;
 pub mod model;
 pub mod pcapng;
 pub mod ports;
+pub mod services;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;

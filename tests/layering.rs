@@ -30,6 +30,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("worker", &["dataplane", "tables", "model", "ports", "pcapng", "frame", "stats", "sys", "types"]),
     ("ports", &["dataplane", "services", "model", "pcapng", "frame", "wire", "stats", "sys", "types"]),
     ("dataplane", &["services", "tables", "frame", "wire", "stats", "types"]),
+    ("services", &["frame", "wire", "stats", "types"]),
     ("tables", &["model", "frame", "wire", "stats", "types"]),
     ("model", &["types"]),
     ("pcapng", &["stats", "types"]),

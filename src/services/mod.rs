@@ -1,0 +1,128 @@
+//! Answers that the switch gives itself, sans-IO: messages come in as bytes and time as an argument, answers go out as
+//! bytes. Nothing here opens, waits, reads a clock or draws a number at random.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`host`] | an IP host on a link: the underlay's end point, and later a router's interface |
+//! | [`neighbour`] | IP-to-MAC bindings and frames that wait for one |
+//! | [`arp`], [`nd`] | address resolution for IPv4 and IPv6, for ourselves and by proxy |
+//! | [`icmp`] | echo, "fragmentation needed", "packet too big", and what the underlay says of them |
+//! | [`membership`] | IGMP and MLD for the groups that we listen to |
+//! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
+//!
+//! Nothing here panics, whatever the bytes are, and all memory is bounded by constants or by the configuration.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used))]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use thiserror::Error;
+
+use crate::types::Mac;
+
+pub mod arp;
+pub mod host;
+pub mod icmp;
+pub mod membership;
+pub mod nd;
+pub mod neighbour;
+pub mod packet;
+
+/// Why a frame that was offered to a service is not for it. It is no error of anyone's: another takes it, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
+pub enum Ignored {
+    /// Too short, or a length or version does not fit.
+    #[error("malformed")]
+    Malformed,
+    /// It carries a VLAN tag.
+    #[error("tagged")]
+    Tagged,
+    /// Addressed to another MAC.
+    #[error("another MAC")]
+    OtherMac,
+    /// Addressed to, or about, another IP address.
+    #[error("another address")]
+    OtherAddress,
+    /// A protocol or message that the service does not speak.
+    #[error("another protocol")]
+    Protocol,
+    /// A part of a packet; the service puts none together.
+    #[error("a fragment")]
+    Fragment,
+    /// A checksum is wrong.
+    #[error("bad checksum")]
+    Checksum,
+    /// Its source cannot be one: a group, loopback, or our own.
+    #[error("impossible source")]
+    Source,
+    /// Not valid by its protocol's own rules (hop limit, options, scope).
+    #[error("invalid")]
+    Invalid,
+    /// One answer more would be more than the limit allows.
+    #[error("rate limit")]
+    RateLimit,
+}
+
+/// The MAC of an IP multicast group (RFC 1112, 6.4; RFC 2464, 7), or nothing for an address that is no group.
+pub fn multicast_mac(group: IpAddr) -> Option<Mac> {
+    match group {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            let [_, b, c, d] = ip.octets();
+            Some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            let [.., a, b, c, d] = ip.octets();
+            Some(Mac([0x33, 0x33, a, b, c, d]))
+        }
+        _ => None,
+    }
+}
+
+/// True for an address that one host may send from: no group, no loopback, not unspecified (RFC 1122, 3.2.1.3; RFC 4291,
+/// 2.5 and 2.7).
+pub fn is_host(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_host_v4(ip),
+        IpAddr::V6(ip) => is_host_v6(ip),
+    }
+}
+
+fn is_host_v4(ip: Ipv4Addr) -> bool {
+    let [first, ..] = ip.octets();
+    first != 0 && first != 127 && first < 224
+}
+
+fn is_host_v6(ip: Ipv6Addr) -> bool {
+    !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast()
+}
+
+/// True for a MAC that one device may have.
+fn is_device(mac: Mac) -> bool {
+    !mac.is_group() && mac != Mac::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_have_the_macs_of_rfc_1112_and_rfc_2464() {
+        let mac = |ip: &str| multicast_mac(ip.parse().unwrap()).map(|mac| mac.to_string());
+        assert_eq!(mac("224.0.0.22").as_deref(), Some("01:00:5e:00:00:16"));
+        assert_eq!(mac("239.129.2.3").as_deref(), Some("01:00:5e:01:02:03"), "the 24th bit is lost");
+        assert_eq!(mac("ff02::1:ff28:9c5a").as_deref(), Some("33:33:ff:28:9c:5a"));
+        assert_eq!((mac("192.0.2.1"), mac("2001:db8::1")), (None, None));
+    }
+
+    #[test]
+    fn hosts_have_addresses_of_one_device() {
+        for ip in
+            ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1", "::", "::1", "ff02::1"]
+        {
+            assert!(!is_host(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in ["192.0.2.1", "169.254.0.1", "2001:db8::1", "fe80::1"] {
+            assert!(is_host(ip.parse().unwrap()), "{ip}");
+        }
+        assert!(!is_device(Mac::BROADCAST) && !is_device(Mac([0; 6])) && is_device(Mac([2, 0, 0, 0, 0, 1])));
+    }
+}
