@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{AttachmentKey, Device, Interface, Model, Network, Origin, PhysicalNetwork, Port, Switch};
+use super::{
+    AttachmentKey, Device, Interface, Model, Network, Origin, Overlay, PhysicalNetwork, Port, Switch,
+};
 
 /// The difference between two models. Lists are in the order of the new model, of the old one for what is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,7 @@ struct DevicePart<'m> {
 struct TablePart {
     port: Option<Port>,
     physical: Option<PhysicalNetwork>,
+    overlay: Option<Overlay>,
     networks: Vec<Network>,
 }
 
@@ -90,6 +93,11 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
             vlan_ranges: Vec::new(),
             ..p.clone()
         }),
+        overlay: model
+            .overlay
+            .as_ref()
+            .filter(|_| device.key == AttachmentKey::Overlay)
+            .map(|overlay| Overlay { origin: nowhere(), vni_ranges: Vec::new(), ..overlay.clone() }),
         networks: model.networks_of(&device.key).map(placeless).collect(),
     };
     (device_part, table_part)
@@ -318,7 +326,7 @@ interface = { kind = "guest", name = "g" }
         let describe = |device: Device<'_>| {
             let (part, table) = parts(model, &device);
             let text = format!("{:?} {:?} {:?} {:?}", part.interface, part.mac, part.mtu, table.port);
-            (device.key, format!("{text} {:?} {:?}", table.physical, table.networks))
+            (device.key, format!("{text} {:?} {:?} {:?}", table.physical, table.overlay, table.networks))
         };
         model.attachments().map(describe).collect()
     }

@@ -67,11 +67,14 @@
 mod diagnostic;
 mod diff;
 mod later;
+mod overlay;
 mod read;
 mod reader;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tunnels;
 mod validate;
 
 use toml::de::DeTable;

@@ -243,7 +243,9 @@ fn mistakes_of_networks() {
         ),
         (
             "segmentation_id = 5",
-            &["6:1 network[n].segmentation_id: `segmentation_id` belongs to network_type = \"vlan\""],
+            &[
+                "6:1 network[n].segmentation_id: `segmentation_id` belongs to network_type = \"vlan\" or \"vxlan\"",
+            ],
         ),
         ("network_type = 'flat'", &["4:1 network[n].physical_network: is missing"]),
         (

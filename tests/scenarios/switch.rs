@@ -164,6 +164,7 @@ fn parse(text: &str) -> Model {
 fn name(key: &AttachmentKey) -> &str {
     match key {
         AttachmentKey::Port(name) | AttachmentKey::Physical(name) => name,
+        AttachmentKey::Overlay => "overlay",
     }
 }
 
