@@ -122,9 +122,12 @@ impl<'de> Deserialize<'de> for VlanId {
 pub struct Vni(u32);
 
 impl Vni {
+    /// The largest: 2^24 - 1.
+    pub const MAX: Vni = Vni((1 << 24) - 1);
+
     /// The identifier, or nothing from 2^24 on.
     pub const fn new(vni: u32) -> Option<Vni> {
-        if vni < 1 << 24 { Some(Vni(vni)) } else { None }
+        if vni <= Vni::MAX.0 { Some(Vni(vni)) } else { None }
     }
 
     /// The identifier, in the low 24 bits.

@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{AttachmentKey, Device, Interface, Model, Network, Origin, PhysicalNetwork, Port, Switch};
+use super::{
+    AttachmentKey, Device, Interface, Model, Network, Origin, Overlay, PhysicalNetwork, Port, Switch,
+};
 
 /// The difference between two models. Lists are in the order of the new model, of the old one for what is removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,6 +66,7 @@ struct DevicePart<'m> {
 struct TablePart {
     port: Option<Port>,
     physical: Option<PhysicalNetwork>,
+    overlay: Option<Overlay>,
     networks: Vec<Network>,
 }
 
@@ -90,6 +93,11 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
             vlan_ranges: Vec::new(),
             ..p.clone()
         }),
+        overlay: model
+            .overlay
+            .as_ref()
+            .filter(|_| device.key == AttachmentKey::Overlay)
+            .map(|overlay| Overlay { origin: nowhere(), vni_ranges: Vec::new(), ..overlay.clone() }),
         networks: model.networks_of(&device.key).map(placeless).collect(),
     };
     (device_part, table_part)
@@ -286,9 +294,60 @@ interface = { kind = "guest", name = "g" }
         );
     }
 
+    #[test]
+    fn an_overlay_keeps_its_device_while_its_interface_stays() {
+        const TUNNELS: &str = r#"
+[overlay]
+interface = "eth2"
+local_ip = "192.0.2.10/24"
+peers = ["192.0.2.11"]
+[[network]]
+name = "v"
+network_type = "vxlan"
+segmentation_id = 7
+[[port]]
+name = "g"
+network = "v"
+interface = { kind = "guest", name = "g" }
+"#;
+        let model =
+            |text: &str| load(text, "f.toml").unwrap_or_else(|found| panic!("{} in {text}", found[0]));
+        let lines = |from: &str, to: &str| {
+            assert!(TUNNELS.contains(from), "{from}");
+            diff(&model(TUNNELS), &model(&TUNNELS.replacen(from, to, 1))).to_string()
+        };
+        let gone = diff(&model(TUNNELS), &model(BASE)).to_string();
+        assert!(gone.contains("\n- overlay\n"), "{gone}");
+        let back = diff(&model(BASE), &model(TUNNELS)).to_string();
+        assert!(back.contains("\n+ overlay\n"), "{back}");
+        assert_eq!(lines("[overlay]", "# moved\n[overlay]\nvni_ranges = ['1:9']"), "");
+
+        let interface = "interface = \"eth2\"";
+        let anew = "~ overlay, its device is opened anew";
+        assert_eq!(lines(interface, "interface = \"eth3\""), anew);
+        assert_eq!(lines(interface, &format!("{interface}\ndriver = \"packet\"")), anew);
+        let own =
+            ["gateway_ip = '192.0.2.1'", "udp_port = 8472", "ttl = 9", "dscp = 46", "learn_peers = true"];
+        for setting in own {
+            assert_eq!(lines(interface, &format!("{interface}\n{setting}")), "~ overlay", "{setting}");
+        }
+        assert_eq!(lines("192.0.2.10/24", "192.0.2.12/24"), "~ overlay");
+        assert_eq!(lines("192.0.2.10/24", "192.0.2.10/25"), "~ overlay");
+        // What networks have of the overlay changes them, and the ports on them.
+        let tables = "~ network \"v\"\n~ overlay\n~ port \"g\"";
+        assert_eq!(lines("192.0.2.11", "192.0.2.12"), tables);
+        assert_eq!(lines(interface, &format!("{interface}\nmulticast_group = '239.1.1.1'")), tables);
+        assert_eq!(lines("segmentation_id = 7", "segmentation_id = 8"), tables);
+        // A guest's device has the network's MTU, and is ours to open anew.
+        assert_eq!(
+            lines(interface, &format!("{interface}\nmtu = 9000")),
+            "~ network \"v\"\n~ port \"g\", its device is opened anew\n~ overlay"
+        );
+    }
+
     /// Files of the same few names, so that two of them share objects.
     fn model() -> impl Strategy<Value = Model> {
-        let network = (0..3_u32, 0..2_usize);
+        let network = (0..3_u32, 0..3_usize);
         let port = (0..4_usize, 0..4_usize, 0..2_usize, any::<bool>());
         let networks = prop::collection::btree_map(0..4_usize, network, 1..4);
         let ports = prop::collection::btree_map(0..5_usize, port, 0..5);
@@ -297,9 +356,18 @@ interface = { kind = "guest", name = "g" }
                 format!("switch.mac_aging_time = {}\n[[physical_network]]\nname = 'p'\n", 60 + aging);
             text += if device { "interface = 'eth1'\n" } else { "" };
             text += "vlan_ranges = ['10:20']\n";
+            let overlay = networks.values().any(|(_, kind)| *kind == 2).then_some(aging + 1);
+            if let Some(host) = overlay {
+                text += &format!("[overlay]\ninterface = 'eth2'\nlocal_ip = '192.0.2.{host}/24'\n");
+                text += "mtu = 9000\nvni_ranges = ['1:9']\n";
+            }
             for (name, (mtu, kind)) in &networks {
                 text += &format!("[[network]]\nname = 'n{name}'\nmtu = {}\n", 1500 + mtu);
-                text += ["", "network_type = 'vlan'\nphysical_network = 'p'\n"][*kind];
+                text += [
+                    "",
+                    "network_type = 'vlan'\nphysical_network = 'p'\n",
+                    "network_type = 'vxlan'\nmulticast_group = '239.1.1.1'\n",
+                ][*kind];
             }
             for (name, (network, device, kind, up)) in &ports {
                 let network = networks.keys().nth(network % networks.len()).unwrap();
@@ -318,7 +386,7 @@ interface = { kind = "guest", name = "g" }
         let describe = |device: Device<'_>| {
             let (part, table) = parts(model, &device);
             let text = format!("{:?} {:?} {:?} {:?}", part.interface, part.mac, part.mtu, table.port);
-            (device.key, format!("{text} {:?} {:?}", table.physical, table.networks))
+            (device.key, format!("{text} {:?} {:?} {:?}", table.physical, table.overlay, table.networks))
         };
         model.attachments().map(describe).collect()
     }

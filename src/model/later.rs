@@ -6,14 +6,13 @@ use super::reader::Later;
 const NO_SUBNET: &str = "leave it out: give addresses to guests by hand and to a tap with `address`";
 const NO_FILTER: &str = "leave it out: networks keep guests apart, nothing filters within a network";
 const NO_ROUTER: &str = "leave it out: route outside of the switch";
-const NO_TUNNEL: &str = "leave it out: use \"vlan\" or \"flat\" networks between hosts";
+const OTHER_TUNNEL: &str = "use \"vxlan\" for a network in tunnels";
 const NO_API: &str = "leave it out: the switch is this file alone";
 const NO_NAMES: &str = "leave it out: the switch answers no DNS";
 const NO_QOS: &str = "leave it out: nothing limits rates";
 const ALWAYS_UP: &str = "leave it out: only ports have an `admin_state_up`";
 
 pub(super) const ROOT: &Later = &[
-    ("overlay", NO_TUNNEL),
     ("subnet", NO_SUBNET),
     ("router", NO_ROUTER),
     ("floating_ip", NO_ROUTER),
@@ -35,15 +34,9 @@ pub(super) const NETWORK: &Later = &[
     ("qos_policy", NO_QOS),
     ("admin_state_up", ALWAYS_UP),
     ("vlan_transparent", "leave it out: it cannot be chosen"),
-    ("vni_ranges", NO_TUNNEL),
-    ("peers", NO_TUNNEL),
 ];
 
-pub(super) const NETWORK_TYPES: &Later = &[
-    ("vxlan", "use \"vlan\" or \"flat\" between hosts, \"local\" within this one"),
-    ("geneve", "use \"vlan\" or \"flat\" between hosts, \"local\" within this one"),
-    ("gre", "use \"vlan\" or \"flat\" between hosts, \"local\" within this one"),
-];
+pub(super) const NETWORK_TYPES: &Later = &[("geneve", OTHER_TUNNEL), ("gre", OTHER_TUNNEL)];
 
 pub(super) const PORT: &Later = &[
     ("fixed_ips", NO_SUBNET),

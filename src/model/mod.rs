@@ -3,7 +3,7 @@
 //! their prefix (`provider:network_type` is `network_type`).
 //!
 //! The way here: [`load`] parses the text, `read` takes it apart by means of `reader` and judges each value by itself,
-//! `validate` checks what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
+//! `validate` (and `tunnels`) check what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
 //! mistake refuses the file. [`diff()`] tells what differs between two models. Nothing here opens a device or reads
 //! the system.
 //!
@@ -32,13 +32,35 @@
 //! | `busy_poll` | with `"xdp"`: the worker works the device's queues itself | `false` |
 //! | `vlan_ranges` | list of `"from:to"`, VLAN IDs for networks without a `segmentation_id` | none |
 //!
+//! | `[overlay]` | value | default |
+//! |---|---|---|
+//! | `interface` | the device that tunnels leave through | needed |
+//! | `driver`, `mode`, `busy_poll` | as for physical networks | |
+//! | `shared` | with `"xdp"` or no `driver`: what is not for the tunnels passes to the kernel | when the device has an address |
+//! | `local_ip` | `"address/prefix"` of the local VTEP, not the host's; IPv4 or IPv6 for all peers | needed |
+//! | `gateway_ip` | the next hop to peers outside of the subnet | none |
+//! | `mtu` | longest packet of the underlay in bytes, 576 (IPv6: 1350) to 9216 | 1500 |
+//! | `udp_port` | of this VTEP and of its peers, 1 to 65535 | 4789 |
+//! | `ttl` | of outer packets, 1 to 255 | 64 |
+//! | `dscp` | of outer packets, 0 to 63 | 0 |
+//! | `vni_ranges` | list of `"from:to"`, VNIs for networks without a `segmentation_id` | none |
+//! | `peers` | list of VTEPs, for networks without their own | none |
+//! | `multicast_group` | where frames for all peers go instead of a copy to each, for networks without their own | none |
+//! | `learn_peers` | whether VTEPs that nobody named become peers by sending | `false` |
+//!
 //! | `[[network]]` | value | default |
 //! |---|---|---|
 //! | `name` | | needed |
-//! | `network_type` | `"local"` (this switch only), `"flat"` (untagged), `"vlan"` (tagged) | `"local"` |
+//! | `network_type` | `"local"` (this switch only), `"flat"` (untagged), `"vlan"` (tagged), `"vxlan"` (in tunnels) | `"local"` |
 //! | `physical_network` | with `"flat"` and `"vlan"`: where it leaves | needed there |
 //! | `segmentation_id` | with `"vlan"`: the VLAN ID, 1 to 4094 | the lowest free one of `vlan_ranges` |
+//! | | with `"vxlan"`: the VNI, 0 to 16 777 215 | the lowest free one of `vni_ranges` |
 //! | `mtu` | longest packet in bytes, without Ethernet header and tag, 68 to 9216 | 1500 |
+//! | | with `"vxlan"`: at most what tunnels leave of the overlay's, less 50 bytes over IPv4 and 70 over IPv6 | all of it |
+//! | `peers` | with `"vxlan"`: list of VTEPs that have the network; `[]` for none | the overlay's |
+//! | `multicast_group` | with `"vxlan"` and without `l2population`: as for the overlay | the overlay's |
+//! | `remote_ports` | with `"vxlan"`: list of `{ mac_address, fixed_ips, vtep }`, known without learning; ARP and ND for `fixed_ips` are answered here | none |
+//! | `l2population` | with `"vxlan"`: `remote_ports` are all there are, nothing is flooded into tunnels | `false` |
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 8192 |
 //!
 //! | `[[port]]` | value | default |
@@ -61,17 +83,20 @@
 //! | `"packet"` | AF_PACKET on an existing device | `name` |
 //! | `"pcap"` | files | `read`, `write`: at least one |
 //!
-//! A VLAN ID or MAC that was left out follows from the file alone, so the same file always means the same. IDs are
+//! A VLAN ID, VNI or MAC that was left out follows from the file alone, so the same file always means the same. IDs are
 //! handed out in the order of the file: put new networks last, or give the ID.
 
 mod diagnostic;
 mod diff;
 mod later;
+mod overlay;
 mod read;
 mod reader;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod text;
+mod tunnels;
 mod validate;
 
 use std::net::IpAddr;

@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
 use super::diagnostic::{Report, Reported};
 use super::later;
+use super::overlay::{self, DraftOverlay, DraftTunnels};
 use super::reader::{Field, List, Reader};
 use super::schema::*;
-use crate::types::{Mac, ParseError, VlanId};
+use super::text::{Cidr, IdRange, Mode, Netns, Owner, Vlans};
+use crate::types::{Mac, VlanId, Vni};
 
 /// Bytes of a Unix socket's path without the closing zero (`struct sockaddr_un` in `linux/un.h`).
 const SOCKET_PATH: usize = 107;
@@ -34,6 +34,7 @@ const CPUS: u32 = 1024;
 pub(super) struct Draft {
     pub(super) switch: Switch,
     pub(super) physical_networks: Vec<DraftPhysical>,
+    pub(super) overlay: Result<Option<DraftOverlay>, Reported>,
     pub(super) networks: Vec<DraftNetwork>,
     pub(super) ports: Vec<DraftPort>,
 }
@@ -58,15 +59,31 @@ pub(super) enum NetworkType {
     Local,
     Flat,
     Vlan,
+    Vxlan,
+}
+
+impl NetworkType {
+    /// As it is written.
+    const WORDS: &[(&str, NetworkType)] = &[
+        ("local", NetworkType::Local),
+        ("flat", NetworkType::Flat),
+        ("vlan", NetworkType::Vlan),
+        ("vxlan", NetworkType::Vxlan),
+    ];
 }
 
 pub(super) struct DraftNetwork {
     pub(super) at: Place,
-    /// The segment is a placeholder until the whole is known.
+    /// Segment and MTU are placeholders until the whole is known.
     pub(super) object: Network,
     pub(super) network_type: Result<NetworkType, Reported>,
+    /// Where the type was said, or the object's header.
+    pub(super) type_at: Range<usize>,
     pub(super) physical_network: Field<String>,
-    pub(super) segmentation_id: Field<VlanId>,
+    /// Within the bounds of the network's type.
+    pub(super) segmentation_id: Field<u32>,
+    pub(super) mtu: Field<u16>,
+    pub(super) tunnels: DraftTunnels,
 }
 
 /// The references of a port.
@@ -98,6 +115,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
         Ok(None) | Err(Reported) => Switch::default(),
     };
     let physical_networks = root.objects("physical_network");
+    let overlay = root.table("overlay", "[overlay] once, with its keys below");
     let networks = root.objects("network");
     let ports = root.objects("port");
     let draft = Draft {
@@ -106,6 +124,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
             .into_iter()
             .map(|table| physical_network(table, report))
             .collect(),
+        overlay: overlay.map(|table| table.map(|table| overlay::overlay(table, report))),
         networks: networks.into_iter().map(|table| network(table, report)).collect(),
         ports: ports.into_iter().map(|table| port(table, report)).collect(),
     };
@@ -174,14 +193,35 @@ fn buffers(table: &mut Reader<'_, '_>) -> Option<u32> {
 
 fn physical_network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPhysical {
     let (name, name_span) = name(&mut table);
-    let device = device_name(&mut table, "interface");
+    let nic = nic(&mut table);
+    let ranges = table.list::<IdRange>("vlan_ranges").map(|range| range.0);
+    if matches!(nic.interface, Ok(None)) {
+        for key in ["driver", "mode", "shared", "busy_poll"] {
+            if let Some(span) = table.given(key) {
+                table.wrong(span, key, format!("`{key}` needs `interface`"), None);
+            }
+        }
+    }
+    let at = Place { path: table.path().to_owned(), name: name_span, device: nic.at };
+    let interface = nic.interface.ok().flatten();
+    let origin = origin(&table, report);
+    table.finish(later::PHYSICAL_NETWORK);
+    DraftPhysical { at, object: PhysicalNetwork { name, interface, vlan_ranges: Vec::new(), origin }, ranges }
+}
+
+/// The device of a physical network or of the overlay.
+pub(super) struct Nic {
+    /// Where its name stands, or the object's header.
+    pub(super) at: Range<usize>,
+    pub(super) interface: Result<Option<Interface>, Reported>,
+}
+
+pub(super) fn nic(table: &mut Reader<'_, '_>) -> Nic {
+    let device = device_name(table, "interface");
     let driver = table.choice("driver", &[("xdp", "xdp"), ("packet", "packet")], &[]);
-    let mode = xdp_mode(&mut table);
+    let mode = xdp_mode(table);
     let shared = given(table.field::<bool>("shared"));
     let busy_poll = table.or("busy_poll", false);
-    let ranges = table.list::<IdRange>("vlan_ranges");
-    let ids = ranges.items.into_iter().map(|range| Spanned::new(range.span(), range.get_ref().0));
-    let ranges = List { items: ids.collect(), whole: ranges.whole };
 
     let driver = driver.map(|driver| driver.map_or("", Spanned::into_inner));
     match driver {
@@ -193,65 +233,63 @@ fn physical_network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPhys
         Ok("") => table.refuse_foreign("driver", "", &[("mode", &["xdp"]), ("busy_poll", &["xdp"])]),
         _ => {}
     }
-    if matches!(device, Ok(None)) {
-        for key in ["driver", "mode", "shared", "busy_poll"] {
-            if let Some(span) = table.given(key) {
-                table.wrong(span, key, format!("`{key}` needs `interface`"), None);
-            }
-        }
-    }
-    let at = Place {
-        path: table.path().to_owned(),
-        name: name_span,
-        device: device.as_ref().ok().and_then(|d| d.as_ref()).map_or(table.span(), Spanned::span),
-    };
-    let interface = device.ok().flatten().map(Spanned::into_inner).map(|name| match driver {
-        Ok("xdp") => Interface::Xdp { name, mode, shared, busy_poll },
-        Ok("packet") => Interface::Packet { name },
-        _ => Interface::Best { name, shared },
+    let at = device.as_ref().ok().and_then(|d| d.as_ref()).map_or(table.span(), Spanned::span);
+    let interface = device.map(|device| {
+        device.map(Spanned::into_inner).map(|name| match driver {
+            Ok("xdp") => Interface::Xdp { name, mode, shared, busy_poll },
+            Ok("packet") => Interface::Packet { name },
+            _ => Interface::Best { name, shared },
+        })
     });
-    let origin = origin(&table, report);
-    table.finish(later::PHYSICAL_NETWORK);
-    DraftPhysical { at, object: PhysicalNetwork { name, interface, vlan_ranges: Vec::new(), origin }, ranges }
+    Nic { at, interface }
 }
 
 fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
     let (name, name_span) = name(&mut table);
-    let types = [("local", NetworkType::Local), ("flat", NetworkType::Flat), ("vlan", NetworkType::Vlan)];
-    let network_type = table.choice("network_type", &types, later::NETWORK_TYPES);
-    let network_type = network_type.map(|chosen| chosen.map_or(NetworkType::Local, Spanned::into_inner));
+    let chosen = table.choice("network_type", NetworkType::WORDS, later::NETWORK_TYPES);
+    let type_at = chosen.as_ref().ok().and_then(|c| c.as_ref()).map_or(table.span(), Spanned::span);
+    let network_type = chosen.map(|chosen| chosen.map_or(NetworkType::Local, Spanned::into_inner));
     let physical_network = table.field::<String>("physical_network");
-    let segmentation_id = table.number("segmentation_id", 1..=4094, "");
-    let segmentation_id = segmentation_id.map(|id| {
-        id.and_then(|id| Some(Spanned::new(id.span(), VlanId::new(u16::try_from(*id.get_ref()).ok()?)?)))
-    });
-    let mtu = number(&mut table, "mtu", MTU_MIN..=MTU_MAX, " bytes", 1500);
+    let ids = match network_type {
+        Ok(NetworkType::Vxlan) | Err(Reported) => 0..=Vni::MAX.get(),
+        Ok(NetworkType::Local | NetworkType::Flat | NetworkType::Vlan) => 1..=4094,
+    };
+    let segmentation_id = table.number("segmentation_id", ids, "");
+    let mtu = table.number("mtu", MTU_MIN..=MTU_MAX, " bytes");
+    let mtu = mtu
+        .map(|mtu| mtu.and_then(|mtu| Some(Spanned::new(mtu.span(), u16::try_from(*mtu.get_ref()).ok()?))));
+    let tunnels = overlay::tunnels(&mut table);
     let object = Network {
         id: super::id("network", &name),
         name,
         segment: Segment::Local,
-        mtu: u16::try_from(mtu).unwrap_or(1500),
+        mtu: mtu.as_ref().ok().and_then(|mtu| mtu.as_ref()).map_or(1500, |mtu| *mtu.get_ref()),
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 8192),
         origin: origin(&table, report),
     };
-    let chosen = match network_type {
-        Ok(NetworkType::Local) => Some("local"),
-        Ok(NetworkType::Flat) => Some("flat"),
-        Ok(NetworkType::Vlan) => Some("vlan"),
-        Err(Reported) => None,
-    };
-    if let Some(chosen) = chosen {
-        let owners: &[(&str, &[&str])] =
-            &[("physical_network", &["flat", "vlan"]), ("segmentation_id", &["vlan"])];
-        table.refuse_foreign("network_type", chosen, owners);
-        if chosen != "local" && matches!(physical_network, Ok(None)) {
+    if let Ok(network_type) = network_type {
+        let chosen = NetworkType::WORDS.iter().find(|(_, meaning)| *meaning == network_type);
+        let chosen = chosen.map_or("", |(word, _)| word);
+        table.refuse_foreign("network_type", chosen, NETWORK_KEYS);
+        let physical = matches!(network_type, NetworkType::Flat | NetworkType::Vlan);
+        if physical && matches!(physical_network, Ok(None)) {
             table.missing("physical_network", Some(format!("a {chosen} network leaves through one")));
         }
     }
     let at = Place { path: table.path().to_owned(), name: name_span, device: table.span() };
     table.finish(later::NETWORK);
-    DraftNetwork { at, object, network_type, physical_network, segmentation_id }
+    DraftNetwork { at, object, network_type, type_at, physical_network, segmentation_id, mtu, tunnels }
 }
+
+/// The keys of a network that not every type has.
+const NETWORK_KEYS: &[(&str, &[&str])] = &[
+    ("physical_network", &["flat", "vlan"]),
+    ("segmentation_id", &["vlan", "vxlan"]),
+    ("peers", &["vxlan"]),
+    ("multicast_group", &["vxlan"]),
+    ("remote_ports", &["vxlan"]),
+    ("l2population", &["vxlan"]),
+];
 
 fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
     let (name, name_span) = name(&mut table);
@@ -417,11 +455,11 @@ fn addresses(table: &mut Reader<'_, '_>) -> Vec<(IpAddr, u8)> {
 }
 
 /// The value of a field that is there and right.
-fn given<T>(field: Field<T>) -> Option<T> {
+pub(super) fn given<T>(field: Field<T>) -> Option<T> {
     field.ok().flatten().map(Spanned::into_inner)
 }
 
-fn number(
+pub(super) fn number(
     table: &mut Reader<'_, '_>,
     key: &'static str,
     bounds: std::ops::RangeInclusive<u32>,
@@ -431,7 +469,7 @@ fn number(
     given(table.number(key, bounds, unit)).unwrap_or(default)
 }
 
-fn origin(table: &Reader<'_, '_>, report: &Report<'_>) -> Origin {
+pub(super) fn origin(table: &Reader<'_, '_>, report: &Report<'_>) -> Origin {
     Origin { file: report.file().to_owned(), line: report.line(table.span().start) }
 }
 
@@ -490,13 +528,13 @@ fn device_name(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
 }
 
 /// `mac_address`: of one station.
-fn station(table: &mut Reader<'_, '_>) -> Field<Mac> {
+pub(super) fn station(table: &mut Reader<'_, '_>) -> Field<Mac> {
     let Some(mac) = table.field::<Mac>("mac_address")? else { return Ok(None) };
     if station_only(table, "mac_address", &mac) { Ok(Some(mac)) } else { Err(Reported) }
 }
 
 /// Refuses addresses that no station can have (IEEE 802-2014, 8.2.2).
-fn station_only(table: &Reader<'_, '_>, key: &str, mac: &Spanned<Mac>) -> bool {
+pub(super) fn station_only(table: &Reader<'_, '_>, key: &str, mac: &Spanned<Mac>) -> bool {
     let (span, mac) = (mac.span(), *mac.get_ref());
     if mac.is_group() {
         let hint = Some("the lowest bit of the first byte must be 0".to_owned());
@@ -508,162 +546,4 @@ fn station_only(table: &Reader<'_, '_>, key: &str, mac: &Spanned<Mac>) -> bool {
         return false;
     }
     true
-}
-
-/// Deserialises from a text by `FromStr`.
-macro_rules! from_text {
-    ($name:ident) => {
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-            }
-        }
-    };
-}
-
-/// Permission bits as text: `"0660"`.
-struct Mode(u32);
-from_text!(Mode);
-
-impl FromStr for Mode {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Mode, ParseError> {
-        let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
-        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| digits && *mode <= 0o777);
-        mode.map(Mode).ok_or_else(|| ParseError(format!("`{text}` is not an octal mode like \"0660\"")))
-    }
-}
-
-/// Two VLAN IDs with `separator` between them, the first not above the second.
-fn id_pair(text: &str, separator: char) -> Option<(VlanId, VlanId)> {
-    let (from, to) = text.split_once(separator)?;
-    let (from, to) = (vlan_id(from)?, vlan_id(to)?);
-    (from <= to).then_some((from, to))
-}
-
-fn vlan_id(text: &str) -> Option<VlanId> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).and_then(VlanId::new)
-}
-
-/// Neutron's notation for ranges of IDs: `"100:199"`.
-struct IdRange((VlanId, VlanId));
-from_text!(IdRange);
-
-impl FromStr for IdRange {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<IdRange, ParseError> {
-        let bad = || ParseError(format!("`{text}` is not a range of VLAN IDs (1 to 4094) like \"100:199\""));
-        id_pair(text, ':').map(IdRange).ok_or_else(bad)
-    }
-}
-
-/// VLANs of a trunk: `"120"` or `"130-139"`.
-struct Vlans((VlanId, VlanId));
-from_text!(Vlans);
-
-impl FromStr for Vlans {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Vlans, ParseError> {
-        let bad = || {
-            ParseError(format!(
-                "`{text}` is not a VLAN ID (1 to 4094) like \"120\" or a range like \"130-139\""
-            ))
-        };
-        vlan_id(text).map(|id| (id, id)).or_else(|| id_pair(text, '-')).map(Vlans).ok_or_else(bad)
-    }
-}
-
-/// An address of a host and the prefix length of its subnet: `"192.168.120.5/24"`.
-struct Cidr(IpAddr, u8);
-from_text!(Cidr);
-
-impl FromStr for Cidr {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Cidr, ParseError> {
-        let error = |what: &str| ParseError(format!("`{text}` {what}"));
-        let (ip, prefix) = text.split_once('/').ok_or_else(|| error("has no prefix length like /24"))?;
-        let ip: IpAddr =
-            ip.parse().map_err(|_| error("is not an address like 192.0.2.5/24 or 2001:db8::5/64"))?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        let digits = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_digit());
-        let prefix = prefix.parse::<u8>().ok().filter(|prefix| digits && (1..=most).contains(prefix));
-        let prefix = prefix.ok_or_else(|| error(&format!("has a prefix length outside of 1 to {most}")))?;
-        if ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() {
-            return Err(error("is not an address that a device can have"));
-        }
-        match ip {
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
-                Err(error("is an IPv4 address: write it as one"))
-            }
-            // With 31 bits both addresses are hosts (RFC 3021).
-            IpAddr::V4(v4) if prefix < 31 => match v4.to_bits() << prefix >> prefix {
-                0 => Err(error("is the address of the subnet, not of a host")),
-                host if host == u32::MAX >> prefix => Err(error("is the broadcast address of its subnet")),
-                _ => Ok(Cidr(ip, prefix)),
-            },
-            _ => Ok(Cidr(ip, prefix)),
-        }
-    }
-}
-
-/// A network namespace: a name under /run/netns or an absolute path. Those that `ip netns` made get their name alone,
-/// so that one namespace has one spelling.
-struct Netns(String);
-from_text!(Netns);
-
-impl FromStr for Netns {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Netns, ParseError> {
-        let named = text.strip_prefix("/run/netns/").or_else(|| text.strip_prefix("/var/run/netns/"));
-        let name = named.filter(|name| !name.contains('/')).unwrap_or(text);
-        let bad = name.is_empty()
-            || name == "."
-            || name == ".."
-            || name.contains('\0')
-            || (name.contains('/') && !name.starts_with('/'));
-        if bad {
-            let want = "is neither a name under /run/netns nor an absolute path";
-            return Err(ParseError(format!("`{text}` {want}")));
-        }
-        Ok(Netns(name.to_owned()))
-    }
-}
-
-/// A user by name or number.
-struct Owner(String);
-
-impl<'de> Deserialize<'de> for Owner {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Owner, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = Owner;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a user's name or number")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Owner, E> {
-                let bad =
-                    name.is_empty() || name.chars().any(|c| c.is_control() || c.is_whitespace() || c == ':');
-                if bad {
-                    Err(E::custom(format!("`{name}` is not a user's name")))
-                } else {
-                    Ok(Owner(name.to_owned()))
-                }
-            }
-
-            fn visit_i64<E: de::Error>(self, id: i64) -> Result<Owner, E> {
-                // The largest number means "no user" to the kernel (`INVALID_UID`).
-                let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-                id.map(|id| Owner(id.to_string())).ok_or_else(|| E::custom("no user has this number"))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }

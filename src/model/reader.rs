@@ -18,6 +18,14 @@ pub(super) struct List<T> {
     pub(super) whole: Result<(), Reported>,
 }
 
+impl<T> List<T> {
+    /// Each element as `into` makes it.
+    pub(super) fn map<U>(self, into: impl Fn(T) -> U) -> List<U> {
+        let items = self.items.into_iter().map(|item| Spanned::new(item.span(), into(item.into_inner())));
+        List { items: items.collect(), whole: self.whole }
+    }
+}
+
 /// Keys of the whole language that this version has not built, each with what to do instead.
 pub(super) type Later = [(&'static str, &'static str)];
 
@@ -205,26 +213,48 @@ impl<'i, 'r> Reader<'i, 'r> {
 
     /// The objects under `[[key]]`, with `key[name]` as their path.
     pub(super) fn objects(&mut self, key: &'static str) -> Vec<Reader<'i, 'r>> {
-        let Some(value) = self.take(key) else { return Vec::new() };
-        let span = value.span();
-        let hint = Some(format!("write [[{key}]] above each one"));
-        let DeValue::Array(array) = value.into_inner() else {
-            self.wrong(span, key, "there can be several, so this is a list of tables", hint);
-            return Vec::new();
+        let path = |index: usize, table: &DeTable<'i>| {
+            let name = table.get("name").and_then(|name| name.get_ref().as_str());
+            let name = name.filter(|name| !name.is_empty());
+            name.map_or_else(|| format!("{key}[#{}]", index + 1), |name| format!("{key}[{name}]"))
         };
-        let mut objects = Vec::new();
+        self.tables(key, &format!("write [[{key}]] above each one"), path).0
+    }
+
+    /// A list of tables within this one, which share the key's path, and whether that is all of them.
+    pub(super) fn parts(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> (Vec<Reader<'i, 'r>>, Result<(), Reported>) {
+        let path = self.path_of(key);
+        self.tables(key, &format!("write {example}"), |_, _| path.clone())
+    }
+
+    fn tables(
+        &mut self,
+        key: &'static str,
+        hint: &str,
+        path: impl Fn(usize, &DeTable<'i>) -> String,
+    ) -> (Vec<Reader<'i, 'r>>, Result<(), Reported>) {
+        let mut tables = (Vec::new(), Ok(()));
+        let Some(value) = self.take(key) else { return tables };
+        let span = value.span();
+        let hint = Some(hint.to_owned());
+        let DeValue::Array(array) = value.into_inner() else {
+            tables.1 = Err(self.wrong(span, key, "there can be several, so this is a list of tables", hint));
+            return tables;
+        };
         for (index, element) in array.into_iter().enumerate() {
             let span = element.span();
             let DeValue::Table(table) = element.into_inner() else {
-                self.wrong(span, key, "expected a table", hint.clone());
+                tables.1 = Err(self.wrong(span, key, "expected a table", hint.clone()));
                 continue;
             };
-            let name =
-                table.get("name").and_then(|name| name.get_ref().as_str()).filter(|name| !name.is_empty());
-            let path = name.map_or_else(|| format!("{key}[#{}]", index + 1), |name| format!("{key}[{name}]"));
-            objects.push(Reader::new(Spanned::new(span, table), path, self.report));
+            let path = path(index, &table);
+            tables.0.push(Reader::new(Spanned::new(span, table), path, self.report));
         }
-        objects
+        tables
     }
 
     /// Refuses keys that are there but belong elsewhere: `owners` lists each key with the choices that have it.

@@ -1,5 +1,7 @@
 //! Whole texts: what loads, and each mistake with its place.
 
+mod tunnels;
+
 use std::path::Path;
 
 use super::*;
@@ -16,7 +18,7 @@ fn every_example_loads() {
             seen += 1;
         }
     }
-    assert!(seen >= 4);
+    assert!(seen >= 5);
 }
 
 fn render(loaded: Result<Model, Vec<Diagnostic>>, text: &str) -> String {
@@ -243,7 +245,9 @@ fn mistakes_of_networks() {
         ),
         (
             "segmentation_id = 5",
-            &["6:1 network[n].segmentation_id: `segmentation_id` belongs to network_type = \"vlan\""],
+            &[
+                "6:1 network[n].segmentation_id: `segmentation_id` belongs to network_type = \"vlan\" or \"vxlan\"",
+            ],
         ),
         ("network_type = 'flat'", &["4:1 network[n].physical_network: is missing"]),
         (
@@ -606,6 +610,15 @@ const PIECES: &[&str] = &[
     "network_type = \"vlan\"\n",
     "physical_network = \"a\"\n",
     "segmentation_id = 5\n",
+    "[overlay]\n",
+    "network_type = \"vxlan\"\n",
+    "local_ip = \"192.0.2.1/24\"\n",
+    "gateway_ip = \"192.0.2.2\"\n",
+    "vni_ranges = [\"0:16777215\"]\n",
+    "peers = [\"192.0.2.2\", \"2001:db8::1\"]\n",
+    "multicast_group = \"239.1.1.1\"\n",
+    "l2population = true\n",
+    "remote_ports = [{ mac_address = \"02:00:00:00:00:01\", fixed_ips = [\"10.0.0.5\"], vtep = \"192.0.2.2\" }]\n",
     "vlan_ranges = [\"1:4094\"]\n",
     "trunk = { physical_network = \"a\", native = \"b\", allowed = [\"1-4094\"] }\n",
     "interface = { kind = \"tap\", name = \"t\", address = \"192.0.2.1/24\" }\n",

@@ -11,8 +11,10 @@ use toml::Spanned;
 use uuid::Uuid;
 
 use super::diagnostic::{Report, Reported, nearest};
+use super::overlay::DraftOverlay;
 use super::read::{Draft, DraftAttachment, DraftNetwork, DraftPhysical, DraftPort, NetworkType, Place};
 use super::schema::*;
+use super::tunnels::{self, OverlayDraft};
 use crate::types::{Mac, VlanId};
 
 /// The most ports and the most networks of one switch. Their tables are indexed by 16 bits; this leaves room for
@@ -28,7 +30,8 @@ type Names<'d> = HashMap<&'d str, usize>;
 
 /// Checks the whole. The model is of use only if the report stays empty.
 pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
-    let Draft { switch, mut physical_networks, mut networks, ports } = draft;
+    let Draft { switch, mut physical_networks, overlay, mut networks, ports } = draft;
+    tunnels::mtus(report, &mut networks, &overlay);
     let physical_names = unique(
         report,
         physical_networks.iter().map(|p| (p.object.name.as_str(), &p.at, p.object.origin.line)),
@@ -38,18 +41,25 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     unique(report, ports.iter().map(|p| (p.name.as_str(), &p.at, p.origin.line)));
     limit(report, "networks", networks.iter().map(|n| &n.at));
     limit(report, "ports", ports.iter().map(|p| &p.at));
-    devices(report, &physical_networks, &ports);
+    tunnels::limit(report, &overlay, &networks);
+    devices(report, &physical_networks, &overlay, &ports);
     pcap_files(report, &ports);
     for physical in &physical_networks {
-        overlapping_ranges(report, physical);
+        overlapping_ranges(report, &physical.ranges.items, &format!("{}.vlan_ranges", physical.at.path));
+    }
+    if let Ok(Some(overlay)) = &overlay {
+        tunnels::overlay(report, overlay);
     }
 
-    let segments = segments(report, &networks, &physical_networks, &physical_names);
+    let mut segments = segments(report, &networks, &physical_networks, &physical_names);
+    tunnels::segments(report, &networks, &overlay, &mut segments);
     let scene = Scene { report, networks: &networks, segments: &segments, network_names, physical_names };
     let attachments: Vec<_> = ports.iter().map(|port| scene.attachment(port)).collect();
     scene.macs(&ports, &attachments);
     scene.ipv6_mtu(&ports, &attachments);
 
+    let ports = finished_ports(ports, attachments);
+    tunnels::stations(report, &networks, &ports);
     for (network, segment) in networks.iter_mut().zip(segments) {
         network.object.segment = segment.unwrap_or(Segment::Local);
     }
@@ -58,11 +68,16 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     }
     Model {
         switch,
-        overlay: None,
+        overlay: overlay.ok().flatten().map(finished_overlay),
         physical_networks: physical_networks.into_iter().map(|physical| physical.object).collect(),
         networks: networks.into_iter().map(|network| network.object).collect(),
-        ports: finished_ports(ports, attachments),
+        ports,
     }
+}
+
+fn finished_overlay(draft: DraftOverlay) -> Overlay {
+    let vni_ranges = draft.ranges.items.iter().map(|range| *range.get_ref()).collect();
+    Overlay { vni_ranges, ..draft.object }
 }
 
 /// Each name once per kind.
@@ -88,12 +103,18 @@ fn limit<'d>(report: &Report<'_>, kind: &str, mut objects: impl Iterator<Item = 
 }
 
 /// One attachment for each device of a namespace.
-fn devices(report: &Report<'_>, physical_networks: &[DraftPhysical], ports: &[DraftPort]) {
+fn devices(
+    report: &Report<'_>,
+    physical_networks: &[DraftPhysical],
+    overlay: &OverlayDraft,
+    ports: &[DraftPort],
+) {
     let physical =
         physical_networks.iter().filter_map(|p| Some((&p.at, "interface", p.object.interface.as_ref()?)));
     let ports = ports.iter().filter_map(|p| Some((&p.at, "interface.name", p.interface.as_ref().ok()?)));
     let mut users: HashMap<(Option<&str>, &str), &Place> = HashMap::new();
-    for (at, key, interface) in physical.chain(ports) {
+    let overlay = overlay.iter().flatten().map(|o| (&o.at, "interface", &o.object.interface));
+    for (at, key, interface) in physical.chain(overlay).chain(ports) {
         let Some(device) = interface.device().filter(|(_, name)| !name.is_empty()) else { continue };
         match users.get(&device) {
             None => {
@@ -132,16 +153,19 @@ fn pcap_files(report: &Report<'_>, ports: &[DraftPort]) {
     }
 }
 
-fn overlapping_ranges(report: &Report<'_>, physical: &DraftPhysical) {
-    let ranges = &physical.ranges.items;
+/// No ID in two ranges of a list.
+pub(super) fn overlapping_ranges<T: Copy + Ord + std::fmt::Display>(
+    report: &Report<'_>,
+    ranges: &[Spanned<(T, T)>],
+    path: &str,
+) {
     for (index, range) in ranges.iter().enumerate() {
         let (from, to) = *range.get_ref();
-        let overlaps =
-            |other: &Spanned<(VlanId, VlanId)>| other.get_ref().0 <= to && from <= other.get_ref().1;
+        let overlaps = |other: &Spanned<(T, T)>| other.get_ref().0 <= to && from <= other.get_ref().1;
         if let Some(other) = ranges[..index].iter().find(|other| overlaps(other)) {
             let (other_from, other_to) = other.get_ref();
             let message = format!("{from}:{to} overlaps with {other_from}:{other_to}");
-            report.add(range.span(), &format!("{}.vlan_ranges", physical.at.path), message, None);
+            report.add(range.span(), path, message, None);
         }
     }
 }
@@ -175,7 +199,7 @@ struct Taken {
     vlans: HashMap<VlanId, usize>,
 }
 
-/// The segment of each network; none where a mistake hides it. Given VLAN IDs come first, then those left out
+/// The segment of each network; none where a mistake hides it, and in tunnels. Given VLAN IDs come first, then those left out
 /// get the lowest free ones, in the order of the file.
 fn segments(
     report: &Report<'_>,
@@ -203,15 +227,14 @@ fn segments(
                 Some(Segment::Flat(name))
             }
             (Ok(NetworkType::Vlan), Some(name), Some(taken)) => match &network.segmentation_id {
-                Ok(Some(id)) => {
-                    let first = *taken.vlans.entry(*id.get_ref()).or_insert(index);
+                Ok(Some(given)) => vlan_id(given).map(|id| {
+                    let first = *taken.vlans.entry(id).or_insert(index);
                     if first != index {
-                        let message =
-                            format!("VLAN {} of `{name}` is taken, by line {}", id.get_ref(), line(first));
-                        report.add(id.span(), &key(network, "segmentation_id"), message, None);
+                        let message = format!("VLAN {id} of `{name}` is taken, by line {}", line(first));
+                        report.add(given.span(), &key(network, "segmentation_id"), message, None);
                     }
-                    Some(Segment::Vlan(name, *id.get_ref()))
-                }
+                    Segment::Vlan(name, id)
+                }),
                 _ => None,
             },
             _ => None,
@@ -257,6 +280,10 @@ fn lowest_free(ranges: &[Spanned<(VlanId, VlanId)>], taken: &HashMap<VlanId, usi
     ranges.iter().filter_map(|range| ids(range).filter_map(VlanId::new).find(free)).min()
 }
 
+fn vlan_id(given: &Spanned<u32>) -> Option<VlanId> {
+    u16::try_from(*given.get_ref()).ok().and_then(VlanId::new)
+}
+
 /// The physical network of a network that has one.
 fn home(report: &Report<'_>, network: &DraftNetwork, names: &Names<'_>) -> Option<usize> {
     let (Ok(NetworkType::Flat | NetworkType::Vlan) | Err(Reported), Ok(Some(name))) =
@@ -267,7 +294,7 @@ fn home(report: &Report<'_>, network: &DraftNetwork, names: &Names<'_>) -> Optio
     refer(report, names, "physical_network", name, &key(network, "physical_network")).ok()
 }
 
-fn key(network: &DraftNetwork, key: &str) -> String {
+pub(super) fn key(network: &DraftNetwork, key: &str) -> String {
     format!("{}.{key}", network.at.path)
 }
 
@@ -328,9 +355,10 @@ impl Scene<'_, '_> {
             return Ok(());
         }
         let message = format!("network `{}` is not on physical network `{physical}`", native.get_ref());
-        let hint = match segment.physical_network() {
-            Some(other) => format!("it is on `{other}`"),
-            None => "a local network cannot be part of a trunk".to_owned(),
+        let hint = match segment {
+            Segment::Flat(other) | Segment::Vlan(other, _) => format!("it is on `{other}`"),
+            Segment::Local => "a local network cannot be part of a trunk".to_owned(),
+            Segment::Vxlan(..) => "a vxlan network cannot be part of a trunk".to_owned(),
         };
         Err(self.report.add(native.span(), &path, message, Some(hint)))
     }
