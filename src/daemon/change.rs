@@ -130,7 +130,8 @@ impl State {
         }
         let worker = (0u16..).zip(ports).min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker);
         let counters = Arc::new(PortCounters::default());
-        let device = compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, mac: None, counters };
+        let device =
+            compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, mac: None, counters };
         Slot { device, details: None, reason: None }
     }
 

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::control::server::{Switch as _, serve};
 use crate::control::socket::ControlSocket;
 use crate::control::view::Problem;
+use crate::dataplane::underlay::Note;
 use crate::ports::link::{LinkEvent, LinkMonitor};
 use crate::worker::Notice;
 use change::load;
@@ -81,7 +82,10 @@ async fn serve_until_stopped(
             },
             Some(notice) = notices.recv() => match notice {
                 Notice::Gone(port) => daemon.device_gone(port),
-                Notice::Stranger(vtep, network) => daemon.learn_peer(vtep, network),
+                Notice::Underlay(Note::Stranger(vtep, network)) => daemon.learn_peer(vtep, network),
+                Notice::Underlay(Note::Conflict(address, mac)) => tracing::warn!(
+                    "{mac} on the underlay uses overlay.local_ip {address} too: one of the two must change"
+                ),
             },
             ready = links.readable() => {
                 let mut ready = ready?;

@@ -109,7 +109,9 @@ impl Daemon {
         let mut state = self.state();
         let State { model, places, .. } = &mut *state;
         let of_slot = |network_: &&model::Network| places.networks.get(&network_.name) == Some(network.0);
-        let Some(name) = model.networks.iter().find(of_slot).map(|network| network.name.clone()) else { return };
+        let Some(name) = model.networks.iter().find(of_slot).map(|network| network.name.clone()) else {
+            return;
+        };
         let may = model.overlay.as_ref().is_some_and(|overlay| overlay.learn_peers);
         if !may || places.learned.len() >= MAX_LEARNED || !places.learned.insert((vtep, name.clone())) {
             return;

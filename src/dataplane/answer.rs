@@ -52,7 +52,9 @@ pub(super) fn neighbour(
         IPV6 => nd::answer(head, |address| neighbours.get(&IpAddr::V6(address)).copied())?.to_vec(),
         _ => return None,
     };
-    tracer.say("bridge", || "asks for an address of a port on another host: answered from its entry".to_owned());
+    tracer.say("bridge", || {
+        "asks for an address of a port on another host: answered from its entry".to_owned()
+    });
     Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
 }
 

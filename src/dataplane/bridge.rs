@@ -81,9 +81,10 @@ pub(super) fn forward(
         && classified.is_group
         && !classified.from_tunnel
         && !tunnels.neighbours.is_empty()
-        && let Some(sent) = answer::neighbour(&frame, classified, &tunnels.neighbours, (tables, shard), out, tracer)
+        && let Some(sent) =
+            answer::neighbour(&frame, classified, &tunnels.neighbours, (tables, shard), out, tracer)
     {
-        return Ok(sent);
+        return sent;
     }
     tracer.say("bridge", || {
         let mac = classified.destination.key.mac();
@@ -108,7 +109,8 @@ fn flood(
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
     let is_up = |port: &PortIdx| tables.port(*port).is_some_and(|port| port.up);
-    let tunnels = network.tunnels.iter().filter(|_| !classified.from_tunnel).flat_map(|tunnels| &tunnels.flood);
+    let tunnels =
+        network.tunnels.iter().filter(|_| !classified.from_tunnel).flat_map(|tunnels| &tunnels.flood);
     let mut exits = network
         .members
         .iter()

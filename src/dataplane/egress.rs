@@ -30,7 +30,11 @@ pub(super) enum Refused {
 
 /// Whether the frame may leave there; gives the port.
 #[inline(always)]
-pub(super) fn admit<'t>(frame: &Frame, exit: &Exit<'_>, tables: &'t Tables) -> Result<&'t PortEntry, Refused> {
+pub(super) fn admit<'t>(
+    frame: &Frame,
+    exit: &Exit<'_>,
+    tables: &'t Tables,
+) -> Result<&'t PortEntry, Refused> {
     let port = match tables.port(exit.to) {
         Some(port) if port.up => port,
         _ => return Err(Refused::Drop(DropReason::PortDown)),

@@ -8,7 +8,7 @@
 
 use super::fdb::{Fdb, FdbKey, Probe};
 use super::tracer::Tracer;
-use super::underlay::Strangers;
+use super::underlay::Notes;
 use super::{segment, tunnel};
 use crate::frame::{Frame, Offload};
 use crate::stats::DropReason;
@@ -129,10 +129,10 @@ pub(super) fn classify_tunnel(
     frame: &mut Frame,
     underlay: &Underlay,
     tables: &Tables,
-    (fdb, strangers): (&Fdb, &mut Strangers),
+    (fdb, notes): (&Fdb, &mut Notes),
     tracer: &mut impl Tracer,
 ) -> Result<Classified, Stop> {
-    let (ingress, network) = tunnel::enter(frame, underlay, tables, strangers)?;
+    let (ingress, network) = tunnel::enter(frame, underlay, tables, notes)?;
     let inner = |reason| Stop::DropInner(ingress, network, reason);
     let found = addresses(frame, DropReason::InnerRunt).map_err(inner)?;
     let Addresses { source, destination, ethertype, is_group } = found;
@@ -150,8 +150,7 @@ pub(super) fn classify_tunnel(
     if frame.offload.is_done() {
         // Its sender may have left the checksum to a device that is none, as a veth is.
         if let Some((csum_start, csum_offset)) = partial_checksum(frame.head()) {
-            frame.offload =
-                Offload { flags: Offload::NEEDS_CSUM, csum_start, csum_offset, ..Offload::NONE };
+            frame.offload = Offload { flags: Offload::NEEDS_CSUM, csum_start, csum_offset, ..Offload::NONE };
         }
     } else {
         segment::check(frame).map_err(inner)?;

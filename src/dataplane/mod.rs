@@ -34,7 +34,7 @@ use ingress::{Classified, Stop};
 use out::Out;
 use tracer::Tracer;
 use tunnel::tally::Tally;
-use underlay::{Strangers, Vtep};
+use underlay::{Notes, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
 const MAX_EVENTS: usize = 1024;
@@ -51,8 +51,8 @@ pub struct Shard {
     pub last_drop: Option<DropReason>,
     /// The local VTEP's own stack, with the worker that owns the underlay's device.
     pub vtep: Option<Vtep>,
-    /// VTEPs that are not peers yet, to be told to the control thread.
-    pub strangers: Strangers,
+    /// What the control thread should know.
+    pub notes: Notes,
     /// Frames through tunnels, not yet added to their counters.
     pub tunnels: Tally,
     fdb_epoch: u64,
@@ -68,7 +68,7 @@ impl Shard {
             events,
             last_drop: None,
             vtep: None,
-            strangers: Strangers::default(),
+            notes: Notes::default(),
             tunnels: Tally::default(),
             fdb_epoch: 0,
         }
@@ -138,7 +138,13 @@ pub fn process(
     match (&port.segments, &tables.underlay) {
         (Segments::Underlay, Some(underlay)) => {
             for frame in burst.iter_mut() {
-                classified.push(ingress::classify_tunnel(frame, underlay, tables, (&shard.fdb, &mut shard.strangers), tracer));
+                classified.push(ingress::classify_tunnel(
+                    frame,
+                    underlay,
+                    tables,
+                    (&shard.fdb, &mut shard.notes),
+                    tracer,
+                ));
             }
         }
         _ => {
@@ -245,7 +251,14 @@ impl<'t> Ends<'t> {
 
     /// The frame that ends next came out of a tunnel of this peer.
     #[inline(always)]
-    fn came_out(&mut self, peer: PortIdx, network: NetIdx, frame: &Frame, tables: &'t Tables, shard: &mut Shard) {
+    fn came_out(
+        &mut self,
+        peer: PortIdx,
+        network: NetIdx,
+        frame: &Frame,
+        tables: &'t Tables,
+        shard: &mut Shard,
+    ) {
         if self.index != peer {
             self.flush();
             if let Some(port) = tables.port(peer) {

@@ -6,7 +6,6 @@
 //! resolver port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use super::out::Out;
 use super::tracer::Tracer;
@@ -16,47 +15,40 @@ use crate::services::host::{Event, Heard, Host, HostConfig, Net};
 use crate::stats::DropReason;
 use crate::tables::tunnel::{Tunnel, Underlay};
 use crate::tables::{PortEntry, Tables};
-use crate::types::{Instant, NetIdx, PortIdx};
+use crate::types::{Instant, Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 
-/// How long a path's MTU is believed (RFC 1191, 6.3; RFC 8201, section 4: ten minutes).
-const PATH_MTU_LIFETIME: Duration = Duration::from_secs(600);
-/// Paths whose MTU is remembered; peers are configured, so there are seldom more.
-const MAX_PATHS: usize = 4096;
-/// VTEPs that may wait to be told to the control thread.
-const MAX_STRANGERS: usize = 16;
+/// Notes that may wait to be told to the control thread.
+const MAX_NOTES: usize = 16;
 
-/// A VTEP that is not a peer yet, and the network that it sent to.
-pub type Stranger = (IpAddr, NetIdx);
-
-/// The local VTEP's own state.
-pub struct Vtep {
-    host: Host,
-    /// Until when a path's MTU is believed.
-    paths: Vec<(IpAddr, Instant)>,
+/// What the control thread should know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A VTEP that is no peer of this network has sent to it, where such may become one.
+    Stranger(IpAddr, NetIdx),
+    /// Somebody else uses the local VTEP's address.
+    Conflict(IpAddr, Mac),
 }
 
-/// VTEPs that want to be peers, on their way to the control thread.
-#[derive(Default)]
-pub struct Strangers(arrayvec::ArrayVec<Stranger, MAX_STRANGERS>);
+/// The local VTEP's own state.
+pub struct Vtep(Host);
 
-impl Strangers {
+/// What waits to be told to the control thread.
+#[derive(Default)]
+pub struct Notes(arrayvec::ArrayVec<Note, MAX_NOTES>);
+
+impl Notes {
     #[cold]
-    pub(super) fn note(&mut self, stranger: Stranger) {
-        if !self.0.contains(&stranger) {
-            // A full list loses it; it will send again.
-            let _ = self.0.try_push(stranger);
+    pub(super) fn add(&mut self, note: Note) {
+        if !self.0.contains(&note) {
+            // A full list loses it; its cause comes again.
+            let _ = self.0.try_push(note);
         }
     }
 
-    /// Those noted since the last call.
-    pub fn take(&mut self) -> impl Iterator<Item = Stranger> + use<> {
+    /// Those added since the last call.
+    pub fn take(&mut self) -> impl Iterator<Item = Note> + use<> {
         std::mem::take(&mut self.0).into_iter()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -94,7 +86,6 @@ impl Net for Wire<'_> {
 fn with_host<T>(
     shard: &mut Shard,
     tables: &Tables,
-    now: Instant,
     out: &mut Out,
     work: impl FnOnce(&mut Host, &mut Wire<'_>) -> T,
 ) -> Option<T> {
@@ -102,17 +93,18 @@ fn with_host<T>(
     let entry = tables.port(underlay.port)?;
     let vtep = shard.vtep.as_mut()?;
     let mut wire = Wire { pool: &mut shard.pool, out, port: underlay.port, entry, events: Vec::new() };
-    let done = work(&mut vtep.host, &mut wire);
+    let done = work(&mut vtep.0, &mut wire);
     let events = wire.events;
     if !events.is_empty() {
-        vtep.heed(&events, tables, now);
+        vtep.heed(&events, tables, underlay.mtu, &mut shard.notes);
     }
     Some(done)
 }
 
 /// Brings the host in line with newly published tables.
 pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out) {
-    let Some(underlay) = tables.underlay.as_ref().filter(|underlay| tables.port(underlay.port).is_some_and(|p| p.up))
+    let Some(underlay) =
+        tables.underlay.as_ref().filter(|underlay| tables.port(underlay.port).is_some_and(|p| p.up))
     else {
         shard.vtep = None;
         return;
@@ -122,9 +114,9 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
         let Some(entry) = tables.port(underlay.port) else { return };
         let mut wire = Wire { pool: &mut shard.pool, out, port: underlay.port, entry, events: Vec::new() };
         let host = Host::new(config, now, &mut wire);
-        shard.vtep = Some(Vtep { host, paths: Vec::new() });
+        shard.vtep = Some(Vtep(host));
     } else {
-        with_host(shard, tables, now, out, |host, wire| host.configure(config, now, wire));
+        with_host(shard, tables, out, |host, wire| host.configure(config, now, wire));
     }
     if let Some(vtep) = &mut shard.vtep {
         vtep.write_next_hops(tables);
@@ -161,7 +153,7 @@ pub(super) fn receive(
 ) -> Result<Sent, DropReason> {
     tracer.say("ingress", || "is no tunnel packet: for the local VTEP itself".to_owned());
     let head = frame.head().to_vec();
-    match with_host(shard, tables, now, out, |host, wire| host.receive(&head, now, wire)) {
+    match with_host(shard, tables, out, |host, wire| host.receive(&head, now, wire)) {
         Some(Heard::Answered) => Ok(Sent::Answered),
         Some(Heard::Consumed) => Ok(Sent::Consumed),
         Some(Heard::Ignored(_)) | None => Err(DropReason::UnderlayOther),
@@ -173,7 +165,7 @@ pub fn resolve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) 
     let Some(underlay) = &tables.underlay else { return };
     for frame in out.take(underlay.resolver) {
         let Some(to) = destination(frame.head()) else { continue };
-        with_host(shard, tables, now, out, |host, wire| host.submit(frame, to, now, wire));
+        with_host(shard, tables, out, |host, wire| host.submit(frame, to, now, wire));
     }
 }
 
@@ -189,34 +181,31 @@ fn destination(head: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// What falls due: retries, probes, a path's MTU that is believed no longer.
+/// What falls due: retries, probes, a path's MTU that counts no longer.
 pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
-    let Some(vtep) = &mut shard.vtep else { return };
-    if vtep.paths.iter().any(|(_, until)| *until <= now) {
-        let old: Vec<IpAddr> =
-            vtep.paths.extract_if(.., |(_, until)| *until <= now).map(|(remote, _)| remote).collect();
-        for tunnel in peers(tables).filter(|tunnel| old.contains(&tunnel.remote)) {
-            tunnel.state.set_path_mtu(None);
-        }
-    }
-    if vtep.host.deadline() <= now {
-        with_host(shard, tables, now, out, |host, wire| host.poll(now, wire));
+    let Some(vtep) = &shard.vtep else { return };
+    if vtep.0.deadline() <= now {
+        with_host(shard, tables, out, |host, wire| host.poll(now, wire));
     }
 }
 
 impl Vtep {
     /// The neighbours of the underlay: address, MAC if known, state.
-    pub fn neighbours(&self) -> impl Iterator<Item = (IpAddr, Option<crate::types::Mac>, &'static str)> {
-        self.host.neighbours()
+    pub fn neighbours(&self) -> impl Iterator<Item = (IpAddr, Option<Mac>, &'static str)> {
+        self.0.neighbours()
     }
 
-    fn heed(&mut self, events: &[Event], tables: &Tables, now: Instant) {
+    fn heed(&self, events: &[Event], tables: &Tables, full: u16, notes: &mut Notes) {
         let mut moved = false;
         for event in events {
             match event {
                 Event::NextHop { .. } => moved = true,
-                Event::PathMtu { destination, mtu } => self.note_path_mtu(*destination, *mtu, tables, now),
-                Event::Conflict { .. } => {}
+                Event::PathMtu { destination, mtu } => {
+                    for tunnel in peers(tables).filter(|tunnel| tunnel.remote == *destination) {
+                        tunnel.state.set_path_mtu(Some(*mtu).filter(|mtu| *mtu < full));
+                    }
+                }
+                Event::Conflict { ip, mac } => notes.add(Note::Conflict(*ip, *mac)),
             }
         }
         if moved {
@@ -224,19 +213,9 @@ impl Vtep {
         }
     }
 
-    fn write_next_hops(&mut self, tables: &Tables) {
+    fn write_next_hops(&self, tables: &Tables) {
         for tunnel in peers(tables) {
-            let mac = self.host.next_hop(tunnel.remote).and_then(|hop| self.host.mac(hop));
-            tunnel.state.set_next_hop(mac);
-        }
-    }
-
-    fn note_path_mtu(&mut self, remote: IpAddr, mtu: u16, tables: &Tables, now: Instant) {
-        let Some(tunnel) = peers(tables).find(|tunnel| tunnel.remote == remote) else { return };
-        self.paths.retain(|(known, _)| *known != remote);
-        if self.paths.len() < MAX_PATHS {
-            self.paths.push((remote, now.after(PATH_MTU_LIFETIME)));
-            tunnel.state.set_path_mtu(Some(mtu));
+            tunnel.state.set_next_hop(self.0.resolved(tunnel.remote));
         }
     }
 }

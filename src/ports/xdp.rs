@@ -14,7 +14,6 @@
 //! Limits: a tag that a device has already taken out of a frame is lost to AF_XDP; the port switches that off where the
 //! device allows it, but a veth's peer that sends with VLAN offload keeps its tags out of band.
 
-
 use std::os::fd::RawFd;
 use std::sync::Arc;
 

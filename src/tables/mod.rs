@@ -124,9 +124,8 @@ impl Tables {
     /// Keeps `fdb_epoch` where nothing of what it stands for differs from the tables that are replaced.
     pub fn carry_over(&mut self, old: &Tables) {
         let members = |tables: &Tables| -> Vec<Vec<u64>> {
-            let of = |network: &Option<NetEntry>| {
-                network.as_ref().map(|n| n.belongs.clone()).unwrap_or_default()
-            };
+            let of =
+                |network: &Option<NetEntry>| network.as_ref().map(|n| n.belongs.clone()).unwrap_or_default();
             tables.networks.iter().map(of).collect()
         };
         let same = members(self) == members(old)

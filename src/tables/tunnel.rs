@@ -230,8 +230,13 @@ mod tests {
     #[test]
     fn an_outer_header_is_that_of_rfc_7348() {
         let (from, to) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-        let outer =
-            Outer::new(("192.0.2.1".parse().unwrap(), from), ("192.0.2.2".parse().unwrap(), to), 64, 10, 4789);
+        let outer = Outer::new(
+            ("192.0.2.1".parse().unwrap(), from),
+            ("192.0.2.2".parse().unwrap(), to),
+            64,
+            10,
+            4789,
+        );
         let bytes = outer.v4().unwrap();
         assert_eq!(bytes.len(), 50);
         assert_eq!(bytes[12..16], [8, 0, 0x45, 40]);

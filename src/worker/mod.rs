@@ -14,7 +14,6 @@ pub mod capture;
 pub mod mesh;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use crate::ports::{PortIo, Rx};
 use crate::stats::DropReason;
 use crate::sys::cycles;
 use crate::tables::Tables;
-use crate::types::{Instant, NetIdx, PortIdx, WorkerIdx};
+use crate::types::{Instant, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
 use mesh::{Load, Mesh};
@@ -75,8 +74,8 @@ pub enum Command {
 pub enum Notice {
     /// The device of this port is gone.
     Gone(PortIdx),
-    /// A VTEP that is no peer of this network has sent to it, where such may become one.
-    Stranger(IpAddr, NetIdx),
+    /// The underlay has something to say.
+    Underlay(underlay::Note),
 }
 
 /// What a worker is made of.
@@ -497,8 +496,8 @@ impl Core {
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
         self.shard.tunnels.flush(tables);
-        for (vtep, network) in self.shard.strangers.take() {
-            let _ = self.notices.send(Notice::Stranger(vtep, network));
+        for note in self.shard.notes.take() {
+            let _ = self.notices.send(Notice::Underlay(note));
         }
         self.load.free_buffers = self.shard.pool.free_small() as u64;
         self.mesh.link(self.index).show(self.load);

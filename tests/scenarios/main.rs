@@ -8,6 +8,7 @@ mod offload;
 mod reload;
 mod switch;
 mod trace;
+mod tunnel;
 mod vlan;
 mod workers;
 

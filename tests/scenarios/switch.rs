@@ -35,6 +35,9 @@ pub const ABLE: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
 /// A device that carries finished frames only, as AF_XDP does.
 pub const PLAIN: Caps = Caps { checksum: false, tso: false, uso: false, mtu: 1500 };
 
+/// The underlay's device.
+pub const VTEP_MAC: Mac = Mac([0x02, 0, 0, 0, 0xee, 1]);
+
 type Counts = BTreeMap<String, BTreeMap<String, u64>>;
 
 struct Hand {
@@ -204,7 +207,12 @@ impl Switch {
             assert!(self.published.load().port(PortIdx(known)).is_some(), "{key} has no entry");
         }
         let networks: Vec<String> = self.model.networks.iter().map(|network| network.name.clone()).collect();
-        self.places.ports.release(|key| wanted.iter().any(|(wanted, _)| wanted == key));
+        let tunnels = &self.places.tunnels;
+        self.places.ports.release(|key| match key {
+            AttachmentKey::Tunnel(remote) => tunnels.contains_key(remote),
+            AttachmentKey::Resolver => true,
+            key => wanted.iter().any(|(wanted, _)| wanted == key),
+        });
         self.places.networks.release(|name| networks.contains(name));
     }
 
@@ -217,7 +225,7 @@ impl Switch {
         self.command(worker, |done| Command::Attach(index, port, done));
         self.handles.insert(name(key).to_owned(), handle);
         let counters = self.devices.get(key).map_or_else(Arc::default, |device| device.counters.clone());
-        self.devices.insert(key.clone(), Device { worker, up: true, caps, counters });
+        self.devices.insert(key.clone(), Device { worker, up: true, caps, mac: Some(VTEP_MAC), counters });
     }
 
     fn close(&mut self, key: &AttachmentKey) {
@@ -366,6 +374,12 @@ impl Switch {
         next.unwrap_or_else(|| panic!("nothing was sent by {port}"))
     }
 
+    /// All frames that were sent by a port.
+    pub fn take_all(&mut self, port: &str) -> Vec<Wire> {
+        assert!(self.handles.contains_key(port), "no device {port}");
+        self.arrived.remove(port).map_or_else(Vec::new, Vec::from)
+    }
+
     /// The next frame that was sent by a port is this one.
     pub fn expect(&mut self, port: &str, frame: impl IntoWire) {
         let (got, expected) = (self.take(port), frame.wire());
@@ -385,8 +399,8 @@ impl Switch {
     }
 
     fn counts(&self) -> Counts {
-        let of = |device: &Device| {
-            let value = serde_json::to_value(device.counters.snapshot()).unwrap();
+        let of = |counters: &PortCounters| {
+            let value = serde_json::to_value(counters.snapshot()).unwrap();
             let mut counts = BTreeMap::new();
             for (key, value) in value.as_object().unwrap() {
                 match value.as_object() {
@@ -396,7 +410,10 @@ impl Switch {
             }
             counts
         };
-        self.devices.iter().map(|(key, device)| (name(key).to_owned(), of(device))).collect()
+        let devices = self.devices.iter().map(|(key, device)| (name(key).to_owned(), of(&device.counters)));
+        let tunnels = &self.places.tunnels;
+        let tunnels = tunnels.iter().map(|(remote, place)| (remote.to_string(), of(&place.counters)));
+        devices.chain(tunnels).collect()
     }
 
     /// Exactly these counters moved, by this much, since the last look: `a: rx_frames 1, flooded 1; b: tx_frames 1`.

@@ -13,7 +13,9 @@ const CE: u8 = 3;
 /// The ECN field of a frame's packet, 0 where it is not IP.
 #[inline(always)]
 pub(super) fn of(frame: &[u8]) -> u8 {
-    let Some(&[k0, k1, first, second]) = frame.get(HEADER - 2..).and_then(<[u8]>::first_chunk) else { return 0 };
+    let Some(&[k0, k1, first, second]) = frame.get(HEADER - 2..).and_then(<[u8]>::first_chunk) else {
+        return 0;
+    };
     match u16::from_be_bytes([k0, k1]) {
         IPV4 if first >> 4 == 4 => second & 3,
         IPV6 if first >> 4 == 6 => second >> 4 & 3,
@@ -30,9 +32,9 @@ pub(super) fn carry_over(inner: &mut [u8], outer: u8) -> Result<(), DropReason> 
     let was = of(inner);
     let now = match (was, outer) {
         (NOT_ECT, CE) => {
-            let is_ip = inner.get(HEADER - 2..HEADER).is_some_and(|kind| {
-                kind == IPV4.to_be_bytes() || kind == IPV6.to_be_bytes()
-            });
+            let is_ip = inner
+                .get(HEADER - 2..HEADER)
+                .is_some_and(|kind| kind == IPV4.to_be_bytes() || kind == IPV6.to_be_bytes());
             // What is not IP has no field, and the underlay's mark is lost.
             return if is_ip { Err(DropReason::Congestion) } else { Ok(()) };
         }

@@ -8,7 +8,7 @@ use crate::wire::protocol::{TCP, UDP};
 /// one pair of addresses where there are no ports or they may be missing (fragments).
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // a hash folds
-pub fn source_port(frame: &[u8]) -> u16 {
+pub(super) fn source_port(frame: &[u8]) -> u16 {
     let hash = flow(frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     0xc000 | (hash >> 50) as u16
 }
@@ -37,7 +37,11 @@ fn ipv4(frame: &[u8]) -> Option<u64> {
 fn ipv6(frame: &[u8]) -> Option<u64> {
     let addresses: [u8; 32] = load(frame, HEADER + 8)?;
     let protocol = *frame.get(HEADER + 6)?;
-    let ports = if matches!(protocol, TCP | UDP) { load(frame, HEADER + 40).map_or(0, u32::from_ne_bytes) } else { 0 };
+    let ports = if matches!(protocol, TCP | UDP) {
+        load(frame, HEADER + 40).map_or(0, u32::from_ne_bytes)
+    } else {
+        0
+    };
     let words = addresses.as_chunks::<8>().0.iter().map(|&word| u64::from_ne_bytes(word));
     Some(words.fold(u64::from(ports) << 8 | u64::from(protocol), mix))
 }

@@ -18,7 +18,7 @@ pub mod tally;
 pub mod vxlan;
 
 use super::ingress::Stop;
-use super::underlay::Strangers;
+use super::underlay::{Note, Notes};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::Tables;
@@ -47,15 +47,14 @@ pub(super) fn enter(
     frame: &mut Frame,
     underlay: &Underlay,
     tables: &Tables,
-    strangers: &mut Strangers,
+    notes: &mut Notes,
 ) -> Result<(PortIdx, NetIdx), Stop> {
     let outer = match load::<2>(frame.head(), 12).map(u16::from_be_bytes) {
         Some(ethernet::IPV4) => outer_v4(frame, underlay)?,
         Some(ethernet::IPV6) => outer_v6(frame, underlay)?,
         _ => return Err(Stop::Host),
     };
-    let head = frame.head();
-    let udp: [u8; udp::HEADER] = load(head, outer.header).ok_or(DropReason::OuterLength)?;
+    let udp: [u8; udp::HEADER] = load(frame.head(), outer.header).ok_or(DropReason::OuterLength)?;
     let [_, _, d0, d1, l0, l1, c0, c1] = udp;
     if u16::from_be_bytes([d0, d1]) != underlay.udp_port {
         return Err(Stop::Host);
@@ -66,10 +65,10 @@ pub(super) fn enter(
     if (c0, c1) != (0, 0) {
         check_sum(frame, &outer)?;
     }
-    let header = load(head, outer.header + udp::HEADER).ok_or(DropReason::OuterLength)?;
+    let header = load(frame.head(), outer.header + udp::HEADER).ok_or(DropReason::OuterLength)?;
     let vni = vxlan::decode(header).ok_or(DropReason::TunnelHeader)?;
     let network = underlay.networks.get(vni).ok_or(DropReason::UnknownVni)?;
-    let peer = peer(outer.from, network, underlay, tables, strangers)?;
+    let peer = peer(outer.from, network, underlay, tables, notes)?;
     let inner = outer.header + udp::HEADER + vxlan::LEN;
     let end = outer.header + outer.payload;
     if frame.len() > end {
@@ -89,7 +88,7 @@ fn peer(
     network: NetIdx,
     underlay: &Underlay,
     tables: &Tables,
-    strangers: &mut Strangers,
+    notes: &mut Notes,
 ) -> Result<PortIdx, DropReason> {
     let has_it = |peer: &PortIdx| tables.network(network).is_some_and(|network| network.has(*peer));
     if let Some(peer) = underlay.peers.get(from).filter(has_it) {
@@ -100,7 +99,7 @@ fn peer(
     if from == underlay.local || from.is_multicast() || from.is_unspecified() || from.is_loopback() {
         return Err(DropReason::UnknownPeer);
     }
-    strangers.note((from, network));
+    notes.add(Note::Stranger(from, network));
     Ok(port)
 }
 

@@ -71,7 +71,9 @@ impl Tally {
         }
         for (counts, network) in self.networks.iter_mut().zip(&tables.networks) {
             let [rx, tx] = std::mem::take(counts);
-            let Some(tunnels) = network.as_ref().and_then(|network| network.tunnels.as_ref()) else { continue };
+            let Some(tunnels) = network.as_ref().and_then(|network| network.tunnels.as_ref()) else {
+                continue;
+            };
             let counters = &tunnels.counters;
             let each = [
                 (&counters.rx_frames, rx.frames),

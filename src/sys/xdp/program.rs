@@ -261,7 +261,10 @@ fn take_the_vteps(asm: &mut Assembler, filter: &VtepFilter) {
         IpAddr::V4(local) => {
             let not_arp = asm.label();
             asm.jump_unless_equal(R5, half(0x0806), not_arp);
-            asm.load(WORD, R5, R2, 38).jump_if_equal(R5, word(local.octets()), ours).jump(pass).place(not_arp);
+            asm.load(WORD, R5, R2, 38)
+                .jump_if_equal(R5, word(local.octets()), ours)
+                .jump(pass)
+                .place(not_arp);
             asm.jump_unless_equal(R5, half(0x0800), pass);
             asm.load(WORD, R5, R2, 30).jump_if_equal(R5, word(local.octets()), ours);
             // 224.0.0.0/4, UDP, no options: RFC 1112, section 4.
