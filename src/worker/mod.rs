@@ -407,6 +407,7 @@ impl Core {
     }
 
     fn close_all(&mut self) {
+        self.shard.vtep = None;
         for slot in 0..self.ports.len() {
             self.detach(PortIdx(u16::try_from(slot).unwrap_or(u16::MAX)));
         }

@@ -8,7 +8,7 @@ use nuswitch::types::Mac;
 use nuswitch::wire::checksum::Sum;
 
 use super::frames::{A, B, BROADCAST, C, frame, mac};
-use super::switch::{ABLE, Build, PLAIN, Switch, VTEP_MAC, secs};
+use super::switch::{ABLE, Build, PLAIN, Switch, VTEP_MAC};
 
 const PEER_MAC: Mac = mac(0x71);
 const LOCAL: &str = "192.0.2.10";
