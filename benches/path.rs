@@ -50,6 +50,8 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
         name: "blue".into(),
         vlan: VlanId::new(120),
         members,
+        belongs: vec![u64::MAX; 1],
+        tunnels: None,
         mtu: 1500,
         plain_len: 1514,
         mac_limit: u32::MAX,

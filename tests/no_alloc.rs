@@ -97,7 +97,7 @@ fn bench() -> Bench {
         origin: std::time::Instant::now(),
     });
     let caps = Caps { checksum: false, tso: false, uso: false, mtu: 1500 };
-    let device = || Device { worker: WorkerIdx(0), up: true, caps, counters: Arc::default() };
+    let device = || Device { worker: WorkerIdx(0), up: true, caps, mac: None, counters: Arc::default() };
     let devices: HashMap<AttachmentKey, Device> = model.attachments().map(|d| (d.key, device())).collect();
     let mut places = Places::default();
     published.store(Arc::new(compile(&model, &devices, &mut places, 1)));

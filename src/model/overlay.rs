@@ -191,8 +191,7 @@ fn host(table: &Reader<'_, '_>, key: &str, ip: &Spanned<IpAddr>) -> Result<(), R
     Ok(())
 }
 
-/// `multicast_group`: one that routers pass on, so not those of a link's own protocols (RFC 5771, section 4; RFC 4291,
-/// 2.7).
+/// `multicast_group`: one that routers pass on, so none of link scope (RFC 5771, section 4; RFC 4291, 2.7).
 fn group(table: &mut Reader<'_, '_>) -> Field<IpAddr> {
     let key = "multicast_group";
     let Some(ip) = table.field::<Ip>(key)? else { return Ok(None) };
@@ -203,7 +202,7 @@ fn group(table: &mut Reader<'_, '_>) -> Field<IpAddr> {
     };
     let message = match ip.is_multicast() {
         false => format!("{ip} is no multicast group"),
-        true if on_link => format!("{ip} is for protocols of the link itself"),
+        true if on_link => format!("{ip} does not leave the link"),
         true => return Ok(Some(Spanned::new(span, ip))),
     };
     Err(table.wrong(span, key, message, Some(other.to_owned())))

@@ -196,7 +196,8 @@ impl Underlay<'_, '_> {
         if no_gateway && !in_subnet(local, ip) {
             let subnet = format!("{}/{}", local.local_ip, local.prefix_len);
             let message = format!("{ip} is outside of the subnet of {subnet}, and there is no gateway to it");
-            let hint = "give the overlay a gateway_ip".to_owned();
+            let hint =
+                "give the overlay a gateway_ip, or local_ip the prefix length of its subnet".to_owned();
             self.report.add(peer.span(), path, message, Some(hint));
         }
     }

@@ -181,7 +181,7 @@ fn mistakes_of_other_underlay_addresses() {
             (
                 "peers = ['198.51.100.1', '192.0.2.0', '2001:db8::1', '::ffff:192.0.2.1', 'fe80::1']",
                 &[
-                    "10 peers: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip)",
+                    "10 peers: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip, or local_ip the prefix length of its subnet)",
                     "26 peers: 192.0.2.0 is the first or last address of its subnet (no host can have it)",
                     "39 peers: 2001:db8::1 is IPv6, local_ip is IPv4 (an overlay has one family)",
                     "54 peers: `::ffff:192.0.2.1` is an IPv4 address: write it as one",
@@ -201,9 +201,7 @@ fn mistakes_of_other_underlay_addresses() {
             ),
             (
                 "multicast_group = '224.0.0.251'",
-                &[
-                    "19 multicast_group: 224.0.0.251 is for protocols of the link itself (take one of 239.0.0.0/8)",
-                ],
+                &["19 multicast_group: 224.0.0.251 does not leave the link (take one of 239.0.0.0/8)"],
             ),
             ("multicast_group = '224.0.1.1'", &[]),
             (
@@ -219,16 +217,14 @@ fn mistakes_of_other_underlay_addresses() {
             (
                 "peers = ['2001:db8:0:1::b']",
                 &[
-                    "10 peers: 2001:db8:0:1::b is outside of the subnet of 2001:db8::a/64, and there is no gateway to it (give the overlay a gateway_ip)",
+                    "10 peers: 2001:db8:0:1::b is outside of the subnet of 2001:db8::a/64, and there is no gateway to it (give the overlay a gateway_ip, or local_ip the prefix length of its subnet)",
                 ],
             ),
             ("gateway_ip = '2001:db8::1'\npeers = ['2001:db8:0:1::b']", &[]),
             ("multicast_group = 'ff05::1'", &[]),
             (
                 "multicast_group = 'ff02::1'",
-                &[
-                    "19 multicast_group: ff02::1 is for protocols of the link itself (take one of ff05::/16 or ff08::/16)",
-                ],
+                &["19 multicast_group: ff02::1 does not leave the link (take one of ff05::/16 or ff08::/16)"],
             ),
             (
                 "multicast_group = '239.1.1.1'",
@@ -243,7 +239,7 @@ fn mistakes_of_other_underlay_addresses() {
         &[(
             "peers = ['192.0.2.11']",
             &[
-                "10 peers: 192.0.2.11 is outside of the subnet of 192.0.2.10/32, and there is no gateway to it (give the overlay a gateway_ip)",
+                "10 peers: 192.0.2.11 is outside of the subnet of 192.0.2.10/32, and there is no gateway to it (give the overlay a gateway_ip, or local_ip the prefix length of its subnet)",
             ],
         )],
     );
@@ -407,7 +403,7 @@ fn mistakes_of_the_other_ends() {
             "peers = ['192.0.2.10', '198.51.100.1']",
             &[
                 "9:10 network[n].peers: 192.0.2.10 is the overlay's own local_ip (another host's address stands here)",
-                "9:24 network[n].peers: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip)",
+                "9:24 network[n].peers: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip, or local_ip the prefix length of its subnet)",
             ],
         ),
         (
@@ -454,7 +450,7 @@ fn mistakes_of_remote_ports() {
         (
             "{ mac_address = '02:00:00:00:00:01', vtep = '198.51.100.1' }",
             &[
-                "9:61 .vtep: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip)",
+                "9:61 .vtep: 198.51.100.1 is outside of the subnet of 192.0.2.10/24, and there is no gateway to it (give the overlay a gateway_ip, or local_ip the prefix length of its subnet)",
             ],
         ),
         (
