@@ -53,7 +53,7 @@ fn an_echo_reply_is_that_of_rfc_792() {
     padded.resize(60, 0x55);
     let golden = [
         2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
-        0x45, 0xb8, 0, 31, 0x12, 0x34, 0, 0, 64, 1, 0xe3, 0xe6, 192, 0, 2, 1, 192, 0, 2, 2, // IPv4
+        0x45, 0xb8, 0, 31, 0x12, 0x34, 0, 0, 64, 1, 0xe3, 0xee, 192, 0, 2, 1, 192, 0, 2, 2, // IPv4
         0, 0, 0x29, 0x62, 0x12, 0x34, 0, 7, b'a', b'b', b'c',
     ];
     let reply = echo(&padded).unwrap();
@@ -130,7 +130,7 @@ fn fragmentation_needed_is_that_of_rfc_1191() {
     assert_eq!(message.len(), 14 + 576);
     let golden = [
         2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, // back to the guest, from the MAC that it wrote to
-        0x45, 0xc0, 0x02, 0x40, 0, 0, 0x40, 0, 64, 1, 0xb3, 0xf7, 192, 0, 2, 1, 192, 0, 2, 2,
+        0x45, 0xc0, 0x02, 0x40, 0, 0, 0x40, 0, 64, 1, 0xb3, 0xf9, 192, 0, 2, 1, 192, 0, 2, 2,
     ];
     assert_eq!(message[..34], golden, "{:02x?}", &message[..34]);
     assert_eq!((&message[34..36], &message[38..42]), (&[3, 4][..], &[0, 0, 0x05, 0x32][..]));

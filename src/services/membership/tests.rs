@@ -67,7 +67,7 @@ fn a_join_is_told_twice_as_in_rfc_3376() {
     assert!(membership.contains(ip("239.1.2.3")) && !membership.contains(ip("224.0.0.1")));
     let golden = [
         0x01, 0x00, 0x5e, 0, 0, 0x16, 2, 0, 0, 0, 0, 1, 8, 0, // Ethernet
-        0x46, 0xc0, 0, 40, 0, 0, 0x40, 0, 1, 2, 0x42, 0x01, 192, 0, 2, 1, 224, 0, 0, 22, 0x94, 4, 0,
+        0x46, 0xc0, 0, 40, 0, 0, 0x40, 0, 1, 2, 0x41, 0xf8, 192, 0, 2, 1, 224, 0, 0, 22, 0x94, 4, 0,
         0, // IPv4
         0x22, 0, 0xe8, 0xf9, 0, 0, 0, 1, 4, 0, 0, 0, 239, 1, 2,
         3, // a report: change to exclude nothing
