@@ -16,7 +16,7 @@ use nuswitch::frame::{Burst, Pool};
 use nuswitch::ports::Caps;
 use nuswitch::stats::PortCounters;
 use nuswitch::sys::cycles;
-use nuswitch::tables::{NetEntry, PortEntry, Segments, Tables};
+use nuswitch::tables::{NetEntry, PortEntry, Tables, Segments};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 
 const CAPS: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };

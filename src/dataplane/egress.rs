@@ -7,7 +7,7 @@ use super::segment;
 use super::tracer::Tracer;
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, PortEntry, Segments, Tables};
+use crate::tables::{NetEntry, PortEntry, Tables, Segments};
 use crate::types::{NetIdx, PortIdx, VlanId};
 use crate::wire::ethernet::{TAG, VLAN, is_tag};
 

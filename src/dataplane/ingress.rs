@@ -11,7 +11,7 @@ use super::segment;
 use super::tracer::Tracer;
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{PortEntry, Segments, Tables};
+use crate::tables::{PortEntry, Tables, Segments};
 use crate::types::NetIdx;
 use crate::wire::ethernet::{HEADER, SERVICE_VLAN, TAG, VLAN, is_tag};
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::types::{Mac, VlanId, Vni};
+use crate::types::{Mac, Vni, VlanId};
 
 /// Everything that the switch should be.
 #[derive(Clone, Debug, PartialEq, Default)]

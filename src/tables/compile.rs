@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::slots::Slots;
-use super::{NetEntry, PortEntry, Segments, Tables};
+use super::{NetEntry, PortEntry, Tables, Segments};
 use crate::frame::Caps;
 use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
 use crate::stats::PortCounters;
