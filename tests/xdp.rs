@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nuswitch::frame::{BURST, Burst, Frame, Pool, Region};
 use nuswitch::model::XdpMode;
-use nuswitch::ports::xdp::{HostFilter, Umem, XdpConfig, XdpError, XdpPort};
+use nuswitch::ports::xdp::{Filter, HostFilter, Umem, XdpConfig, XdpError, XdpPort};
 use nuswitch::ports::{PortIo, Rx};
 use nuswitch::stats::PortCounters;
 
@@ -376,7 +376,8 @@ fn the_host_keeps_its_own_traffic_on_a_shared_device() {
             ipv4: vec!["10.99.0.3".parse().unwrap()],
             ipv6: vec!["fd99::3".parse().unwrap()],
         };
-        let config = XdpConfig { device: "pa".into(), host_filter: Some(filter), ..XdpConfig::default() };
+        let config =
+            XdpConfig { device: "pa".into(), filter: Some(Filter::Host(filter)), ..XdpConfig::default() };
         XdpPort::open(&config, &umem, 0, counters).unwrap()
     });
     let (mut port, mut pool, mut burst) = (Box::new(port.join().unwrap()), Pool::new(region), Burst::new());

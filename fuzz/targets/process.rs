@@ -34,7 +34,10 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
         let mtu = input.one_of(&[1500u16, 9000, 1400, 100]);
         let caps = Caps { checksum: input.flag(), tso: input.flag(), uso: input.flag(), mtu };
         let up = input.one_of(&[true, true, true, false]);
-        devices.insert(device.key, Device { worker: WorkerIdx(0), up, caps, mac: None, counters: Arc::default() });
+        devices.insert(
+            device.key,
+            Device { worker: WorkerIdx(0), up, caps, mac: None, counters: Arc::default() },
+        );
     }
     let chunks = (input.one_of(&[256u32, 512, 8]), input.one_of(&[8u32, 0]));
     let mut places = Places::default();

@@ -152,8 +152,10 @@ impl Neighbours {
             }
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
-                self.unwanted.remove(&entry.serial);
-                entry.wanted = true;
+                if !entry.wanted {
+                    self.unwanted.remove(&entry.serial);
+                    entry.wanted = true;
+                }
                 if entry.state == State::Stale {
                     self.probe(ip, now, out);
                 }

@@ -33,11 +33,10 @@ impl Paths {
         if mtu >= self.known.get(&to).map_or(link, |&(known, _)| known) {
             return false;
         }
-        if !self.known.contains_key(&to) && self.known.len() >= CAPACITY {
-            if let Some((_, oldest)) = self.timers.pop_first() {
-                self.known.remove(&oldest);
-                net.event(Event::PathMtu { destination: oldest, mtu: link });
-            }
+        let full = !self.known.contains_key(&to) && self.known.len() >= CAPACITY;
+        if let Some((_, oldest)) = full.then(|| self.timers.pop_first()).flatten() {
+            self.known.remove(&oldest);
+            net.event(Event::PathMtu { destination: oldest, mtu: link });
         }
         let until = now.after(LIFETIME);
         if let Some((_, before)) = self.known.insert(to, (mtu, until)) {
