@@ -545,8 +545,15 @@ mod tests {
             let bytes = vec![number; 20];
             let direction = pcapng::Direction::Rx;
             let interface = "p".into();
-            let record =
-                pcapng::CaptureRecord { at: 0, direction, original_len, bytes, dropped: None, interface };
+            let record = pcapng::CaptureRecord {
+                at: 0,
+                direction,
+                original_len,
+                bytes,
+                dropped: None,
+                tunnel: None,
+                interface,
+            };
             writer.write(&record, 0).unwrap();
         }
         let file = tempfile::NamedTempFile::new().unwrap();
