@@ -23,4 +23,5 @@ mod many;
 mod mistakes;
 mod raw;
 mod see;
+mod tunnel;
 mod vlan;

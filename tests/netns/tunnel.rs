@@ -1,0 +1,226 @@
+//! VXLAN against the kernel's own device: a guest behind a TAP here, a namespace whose `eth0` is a VXLAN device there, and one
+//! veth pair between them as the underlay.
+
+use crate::between::iperf;
+use crate::lab::{Host, Kind, Lab, add_address, veth};
+
+/// Payloads of pings, the last three in fragments. What fills the MTU is tried apart, without fragments.
+const SIZES: [usize; 5] = [0, 56, 1472, 1473, 4000];
+
+/// The underlay's IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// The VTEP of this number.
+    pub(crate) fn vtep(self, number: u8) -> String {
+        match self {
+            Family::V4 => format!("192.0.2.{number}"),
+            Family::V6 => format!("2001:db8::{number:x}"),
+        }
+    }
+
+    /// The same with the prefix length of the underlay.
+    pub(crate) fn vtep_in_subnet(self, number: u8) -> String {
+        format!("{}/{}", self.vtep(number), if self == Family::V4 { 24 } else { 64 })
+    }
+
+    fn group(self) -> &'static str {
+        match self {
+            Family::V4 => "239.1.1.1",
+            Family::V6 => "ff05::1:1",
+        }
+    }
+
+    /// The MTU of networks on an underlay with 1500.
+    fn mtu(self) -> usize {
+        match self {
+            Family::V4 => 1450,
+            Family::V6 => 1430,
+        }
+    }
+
+    /// What the kernel's device needs to take packets with zero UDP checksums (RFC 6935), and sends then itself.
+    fn zero_sums(self) -> &'static str {
+        match self {
+            Family::V4 => "",
+            Family::V6 => "udp6zerocsumrx udp6zerocsumtx",
+        }
+    }
+}
+
+/// A switch whose VTEP is number `number` on its device `under`, with network `blue` in tunnels. `keys` are further ones of
+/// the overlay.
+pub(crate) fn switch(driver: &str, family: Family, number: u8, keys: &str) -> Lab {
+    let mut lab = Lab::new();
+    lab.add(&format!(
+        "[overlay]\ninterface = \"under\"\ndriver = \"{driver}\"\nlocal_ip = \"{}\"\n{keys}",
+        family.vtep_in_subnet(number)
+    ));
+    lab.add("[[network]]\nname = \"blue\"\nnetwork_type = \"vxlan\"\nsegmentation_id = 1001");
+    lab
+}
+
+/// `peers = […]` of these numbers.
+pub(crate) fn peers(family: Family, numbers: &[u8]) -> String {
+    let vteps: Vec<String> = numbers.iter().map(|number| format!("\"{}\"", family.vtep(*number))).collect();
+    format!("peers = [{}]", vteps.join(", "))
+}
+
+/// A host of number 2 whose `eth0` is the kernel's VXLAN device; its VTEP is number 11. `options` say how it finds us.
+fn kernel(lab: &Lab, family: Family, options: &str) -> Host {
+    let far = Host::new("far", 2);
+    veth(&lab.ns, "under", &far.ns, "under", 1500);
+    add_address(&far.ns, "under", &family.vtep_in_subnet(11));
+    far.ns.ip(&format!(
+        "link add eth0 address 02:00:5e:00:53:02 type vxlan id 1001 local {} {options} dstport 4789 dev under",
+        family.vtep(11)
+    ));
+    far.ns.ip("link set eth0 up");
+    far.take_addresses();
+    far
+}
+
+/// Both with each other as their only peer. `sums` are options of the kernel's device.
+fn one_to_one(driver: &str, family: Family, sums: &str) -> (Lab, Host, Host) {
+    let mut lab = switch(driver, family, 10, &peers(family, &[11]));
+    let near = lab.host("near", Kind::Tap, 1);
+    let far = kernel(&lab, family, &format!("remote {} {sums}", family.vtep(10)));
+    lab.start();
+    (lab, near, far)
+}
+
+/// A ping that must not be fragmented; `len` is that of its whole packet.
+fn whole(from: &Host, address: &str, len: usize) -> String {
+    let headers = if address.contains(':') { 48 } else { 28 };
+    from.ping_says(address, &format!("-M do -s {} -c 3 -w 20", len - headers))
+}
+
+/// No answer for what is too long: its sender learns how long packets may be.
+fn is_told(from: &Host, to: &Host, mtu: usize) {
+    for address in [to.v4(), to.v6()] {
+        let said = whole(from, &address, mtu + 1);
+        assert!(said.contains("100% packet loss"), "{said}");
+        let words = if address.contains(':') {
+            format!("Packet too big: mtu={mtu}")
+        } else {
+            format!("Frag needed and DF set (mtu = {mtu})")
+        };
+        assert!(said.contains(&words), "{words}: {said}");
+        let route = from.ns.ip(&format!("route get {address}"));
+        assert!(route.contains(&format!("mtu {mtu}")), "{route}");
+        let said = whole(from, &address, mtu);
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    }
+}
+
+/// Nothing that was sent may have ended in a fault.
+fn no_faults(lab: &Lab) {
+    for port in lab.ports() {
+        let drops = &port["counters"]["drops"];
+        for never in ["bad_offload", "tx_error", "giant", "rx_truncated", "outer_checksum", "outer_length"] {
+            assert!(drops[never].is_null(), "{port:#}");
+        }
+    }
+}
+
+fn pings(driver: &str, family: Family, sums: &str) {
+    let (mut lab, near, far) = one_to_one(driver, family, sums);
+    let mtu = family.mtu();
+    for (from, to) in [(&near, &far), (&far, &near)] {
+        from.ping_sizes(to, &SIZES);
+        for address in [to.v4(), to.v6()] {
+            for len in [mtu - 2, mtu - 1, mtu] {
+                let said = whole(from, &address, len);
+                assert!(said.contains(" 0% packet loss"), "{said}");
+            }
+            assert!(whole(from, &address, mtu + 1).contains("100% packet loss"));
+        }
+    }
+    // The guest does not know how long its packets may be, as one with an MTU of its own.
+    near.ns.ip("link set eth0 mtu 1500");
+    is_told(&near, &far, mtu);
+    near.ping_sizes(&far, &SIZES);
+    no_faults(&lab);
+    lab.stop();
+}
+
+fn streams(driver: &str, family: Family, sums: &str) {
+    let (mut lab, near, far) = one_to_one(driver, family, sums);
+    near.udp_echo(&far, &[1, 100, 1422, 1423, 9000]);
+    far.udp_echo(&near, &[1, 100, 1422, 1423, 9000]);
+    near.tcp_to(&far, 3 << 20);
+    far.tcp_to(&near, 3 << 20);
+    iperf(&near, &far);
+    no_faults(&lab);
+    lab.stop();
+}
+
+macro_rules! with_the_kernel {
+    ($($module:ident: $driver:literal, $family:ident, $sums:expr;)*) => {
+        $(mod $module {
+            use super::{Family, pings, streams};
+
+            #[test]
+            fn pings_of_every_size() {
+                needs_system!();
+                pings($driver, Family::$family, $sums);
+            }
+
+            #[test]
+            fn tcp_and_udp() {
+                needs_system!();
+                streams($driver, Family::$family, $sums);
+            }
+        })*
+    };
+}
+
+with_the_kernel! {
+    packet_over_ipv4: "packet", V4, "";
+    packet_over_ipv4_with_udp_checksums: "packet", V4, "udpcsum";
+    packet_over_ipv6: "packet", V6, Family::V6.zero_sums();
+    packet_over_ipv6_with_udp_checksums: "packet", V6, "udp6zerocsumrx";
+    xdp_over_ipv4: "xdp", V4, "";
+    xdp_over_ipv4_with_udp_checksums: "xdp", V4, "udpcsum";
+    xdp_over_ipv6: "xdp", V6, Family::V6.zero_sums();
+    xdp_over_ipv6_with_udp_checksums: "xdp", V6, "udp6zerocsumrx";
+}
+
+/// Both flood into a multicast group and know nobody: who speaks is learned.
+fn in_a_group(driver: &str, family: Family, we_begin: bool) {
+    let keys = format!("multicast_group = \"{}\"\nlearn_peers = true", family.group());
+    let mut lab = switch(driver, family, 10, &keys);
+    let near = lab.host("near", Kind::Tap, 1);
+    let far = kernel(&lab, family, &format!("group {} {}", family.group(), family.zero_sums()));
+    lab.start();
+    let (first, second) = if we_begin { (&near, &far) } else { (&far, &near) };
+    first.ping(second);
+    second.ping(first);
+    near.tcp_to(&far, 1 << 20);
+    far.udp_echo(&near, &[100, 4000]);
+    no_faults(&lab);
+    lab.stop();
+}
+
+macro_rules! groups {
+    ($($name:ident: $driver:literal, $family:ident;)*) => {
+        $(#[test]
+        fn $name() {
+            needs_system!();
+            for we_begin in [true, false] {
+                in_a_group($driver, Family::$family, we_begin);
+            }
+        })*
+    };
+}
+
+groups! {
+    a_group_over_ipv4_with_packet: "packet", V4;
+    a_group_over_ipv6_with_packet: "packet", V6;
+    a_group_over_ipv4_with_xdp: "xdp", V4;
+    a_group_over_ipv6_with_xdp: "xdp", V6;
+}
