@@ -417,7 +417,14 @@ impl Host {
     /// All that a ping with these options says, errors of the network among it.
     pub(crate) fn ping_says(&self, address: &str, options: &str) -> String {
         let mut command = self.ns.command("ping");
-        text(&command.args(["-n", "-i", "0.2"]).args(options.split_whitespace()).arg(address).output().unwrap())
+        text(
+            &command
+                .args(["-n", "-i", "0.2"])
+                .args(options.split_whitespace())
+                .arg(address)
+                .output()
+                .unwrap(),
+        )
     }
 
     /// Whether one of a few pings is answered.
