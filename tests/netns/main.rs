@@ -20,6 +20,7 @@ mod guest;
 mod host;
 mod lab;
 mod many;
+mod mesh;
 mod mistakes;
 mod raw;
 mod see;
