@@ -150,6 +150,18 @@ pub(crate) fn add_address(ns: &Namespace, device: &str, address: &str) {
     ns.ip(&format!("addr add {address} dev {device}{at_once}"));
 }
 
+/// Turns the offloads of a device on or off.
+pub(crate) fn offloads(ns: &Namespace, device: &str, on: bool) {
+    let word = if on { "on" } else { "off" };
+    let mut command = ns.command("ethtool");
+    // Some depend on others, or are fixed on this kind of device: then ethtool says so, and goes on.
+    command.args(["-K", device]);
+    for feature in ["tx", "rx", "sg", "tso", "gso", "gro"] {
+        command.args([feature, word]);
+    }
+    command.output().unwrap();
+}
+
 /// A switch in a namespace, with its configuration.
 pub(crate) struct Lab {
     pub(crate) ns: Namespace,
@@ -510,14 +522,7 @@ impl Host {
 
     /// Turns the offloads of its device on or off.
     pub(crate) fn offloads(&self, on: bool) {
-        let word = if on { "on" } else { "off" };
-        let mut command = self.ns.command("ethtool");
-        // Some depend on others, or are fixed on this kind of device: then ethtool says so, and goes on.
-        command.args(["-K", "eth0"]);
-        for feature in ["tx", "rx", "sg", "tso", "gso", "gro"] {
-            command.args([feature, word]);
-        }
-        command.output().unwrap();
+        offloads(&self.ns, "eth0", on);
     }
 
     /// Runs a frame watcher in the background; see [`Watch`].

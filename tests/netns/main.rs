@@ -22,6 +22,7 @@ mod lab;
 mod many;
 mod mesh;
 mod mistakes;
+mod ovs;
 mod raw;
 mod see;
 mod tunnel;

@@ -36,7 +36,7 @@ impl Family {
     }
 
     /// The MTU of networks on an underlay with 1500.
-    fn mtu(self) -> usize {
+    pub(crate) fn mtu(self) -> usize {
         match self {
             Family::V4 => 1450,
             Family::V6 => 1430,
