@@ -72,6 +72,8 @@ impl Drop for OpenVSwitch {
 /// Its guest is a veth in bridge `inside`; the underlay's device is in bridge `outside`, whose own port has the VTEP's address.
 fn beside(lab: &Lab, family: Family) -> (OpenVSwitch, Host) {
     let (ovs, far) = (OpenVSwitch::start(), Host::new("far", 2));
+    // The kernel there hears what Open vSwitch hears, and would answer ARP for `outside` with the MAC of `under`.
+    ovs.ns.within(|| std::fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "1").unwrap());
     veth(&lab.ns, "under", &ovs.ns, "under", 1500);
     veth(&ovs.ns, "guest", &far.ns, "eth0", family.mtu() as u16);
     far.take_addresses();
