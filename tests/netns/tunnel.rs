@@ -408,3 +408,29 @@ fn tunnels_share_a_nic_over_ipv6() {
     needs_system!();
     on_a_shared_nic("xdp", Family::V6);
 }
+
+/// The guest's worker makes the tunnel packets, the underlay's sends them; and the other way round.
+#[test]
+fn tunnels_between_two_workers() {
+    needs_system!();
+    for driver in ["packet", "xdp"] {
+        let mut lab = switch(driver, Family::V4, 10, &peers(Family::V4, &[11]));
+        lab.settings = "workers = [0, 1]".into();
+        let (near, other) = (lab.host("near", Kind::Tap, 1), lab.host("other", Kind::Tap, 3));
+        let far = kernel(&lab, Family::V4, &format!("remote {}", Family::V4.vtep(10)));
+        lab.start();
+        let worker = |port: &str| lab.show_port(port)["worker"].as_u64().unwrap();
+        assert_ne!(worker("near"), worker("other"), "one of them is not with the underlay");
+        for guest in [&near, &other] {
+            guest.ping_sizes(&far, &SIZES);
+            guest.udp_echo(&far, &[1, 1422, 9000]);
+            guest.tcp_to(&far, 3 << 20);
+            far.tcp_to(guest, 3 << 20);
+            guest.ns.ip("link set eth0 mtu 1500");
+            is_told(guest, &far, Family::V4.mtu());
+        }
+        near.tcp_to(&other, 1 << 20);
+        no_faults(&lab);
+        lab.stop();
+    }
+}
