@@ -5,6 +5,7 @@
 
 #![allow(clippy::cast_possible_truncation)] // small numbers
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
@@ -13,11 +14,14 @@ use nuswitch::dataplane::out::Out;
 use nuswitch::dataplane::tracer::Silent;
 use nuswitch::dataplane::{Shard, process};
 use nuswitch::frame::{Burst, Pool};
+use nuswitch::model::{self, AttachmentKey};
 use nuswitch::ports::Caps;
 use nuswitch::stats::PortCounters;
 use nuswitch::sys::cycles;
+use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::tables::{NetEntry, PortEntry, Segments, Tables};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
+use nuswitch::wire::checksum::Sum;
 
 const CAPS: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
 
@@ -202,6 +206,145 @@ fn flood(c: &mut Criterion) {
     bench.report("flood to 8, burst 32");
 }
 
+/// Networks in tunnels, a port each, and ten peers that have all of them.
+struct Overlay {
+    bench: Bench,
+    networks: u32,
+    /// Remote MACs of each network.
+    macs: u32,
+}
+
+const VTEP: Mac = Mac([2, 0, 0, 0, 0xee, 1]);
+const PEERS: u32 = 10;
+
+/// The slot of the underlay's device: devices come before ports.
+fn underlay_port(tables: &Tables) -> PortIdx {
+    tables.underlay.as_ref().expect("an underlay").port
+}
+
+impl Overlay {
+    fn new(networks: u32, macs: u32) -> Overlay {
+        let peers: Vec<String> = (0..PEERS).map(|n| format!("\"192.0.2.{}\"", 100 + n)).collect();
+        let mut text = format!(
+            "[overlay]\ninterface = \"u\"\nlocal_ip = \"192.0.2.10/24\"\npeers = [{}]\n",
+            peers.join(", ")
+        );
+        for n in 0..networks {
+            text += &format!(
+                "[[network]]\nname = \"n{n}\"\nnetwork_type = \"vxlan\"\nsegmentation_id = {}\nmac_limit = 131072\n\
+                 [[port]]\nname = \"p{n}\"\nnetwork = \"n{n}\"\ninterface = {{ kind = \"tap\", name = \"t{n}\" }}\n\
+                 mac_address = \"{}\"\n",
+                1000 + n * 7,
+                Overlay::local(n)
+            );
+        }
+        let model = model::load(&text, "bench.toml").unwrap_or_else(|found| panic!("{}", found[0]));
+        let device = || Device {
+            worker: WorkerIdx(0),
+            up: true,
+            caps: CAPS,
+            mac: Some(VTEP),
+            counters: Arc::default(),
+        };
+        let devices: HashMap<AttachmentKey, Device> =
+            model.attachments().map(|attachment| (attachment.key, device())).collect();
+        let tables = compile(&model, &devices, &mut Places::default(), 1);
+        for tunnel in tables.ports.iter().flatten().filter_map(PortEntry::tunnel) {
+            tunnel.state.set_next_hop(Some(Mac([2, 0, 0, 0, 0xee, 2])));
+        }
+        let mut overlay = Overlay { bench: Bench::new(tables), networks, macs: macs / networks };
+        for network in 0..networks {
+            for n in 0..overlay.macs {
+                let packet = overlay.packet(network, n);
+                overlay.one(packet);
+            }
+        }
+        overlay
+    }
+
+    fn local(network: u32) -> Mac {
+        mac(1, network)
+    }
+
+    /// An inner frame: IPv4, UDP, a flow of its own for each MAC.
+    fn inner(to: Mac, from: Mac, flow: u32) -> Vec<u8> {
+        let mut bytes = frame(to, from, false);
+        bytes[14..24].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17]);
+        bytes[26..30].copy_from_slice(&flow.to_be_bytes());
+        bytes
+    }
+
+    /// What the peer sends that has the `n`th remote MAC of a network.
+    fn packet(&self, network: u32, n: u32) -> Vec<u8> {
+        let inner = Overlay::inner(Overlay::local(network), mac(2, network << 12 | n), n);
+        let peer = 100 + (n % PEERS) as u8;
+        let vni = (1000 + network * 7) << 8;
+        let mut ip = vec![0x45, 0, 0, 96, 0, 0, 0x40, 0, 64, 17, 0, 0, 192, 0, 2, peer, 192, 0, 2, 10];
+        let sum = Sum::of(&ip).checksum().to_be_bytes();
+        ip[10..12].copy_from_slice(&sum);
+        let udp = [0xc0, n as u8, 0x12, 0xb5, 0, 76, 0, 0, 8, 0, 0, 0];
+        [&VTEP.0[..], &[2, 0, 0, 0, 0xee, 2, 8, 0], &ip, &udp, &vni.to_be_bytes(), &inner].concat()
+    }
+
+    fn port(&self, network: u32) -> PortIdx {
+        let name = format!("p{network}");
+        let at = self.bench.tables.ports.iter().position(|p| p.as_ref().is_some_and(|p| *p.name == *name));
+        PortIdx(at.expect("its port") as u16)
+    }
+
+    fn one(&mut self, packet: Vec<u8>) {
+        let mut burst: Burst = self.bench.shard.pool.frame_from(&packet).into_iter().collect();
+        let port = underlay_port(&self.bench.tables);
+        let bench = &mut self.bench;
+        process(&mut burst, port, &bench.tables, &mut bench.shard, Instant(0), &mut bench.out, &mut Silent);
+        bench.collect();
+        bench.shard.events.clear();
+    }
+
+    fn run(mut self, c: &mut Criterion, name: &str, burst: usize, encapsulate: bool) {
+        let ports: Vec<PortIdx> = (0..self.networks).map(|network| self.port(network)).collect();
+        let (mut n, total) = (0u32, self.networks * self.macs);
+        let mut next = move || {
+            n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (n >> 8) % total
+        };
+        let label = format!("{name}, {} networks, {total} remote MACs, burst {burst}", self.networks);
+        c.bench_function(&label, |b| {
+            b.iter(|| {
+                let first = next();
+                let mut frames = Burst::new();
+                let from = if encapsulate {
+                    ports[(first / self.macs) as usize]
+                } else {
+                    underlay_port(&self.bench.tables)
+                };
+                for _ in 0..burst {
+                    let at = next();
+                    let (network, n) = (at / self.macs, at % self.macs);
+                    let bytes = if encapsulate {
+                        let network = first / self.macs;
+                        Overlay::inner(mac(2, network << 12 | n), Overlay::local(network), n)
+                    } else {
+                        self.packet(network, n)
+                    };
+                    frames.extend(self.bench.shard.pool.frame_from(&bytes));
+                }
+                self.bench.send(&mut frames, from);
+                self.bench.shard.events.clear();
+                self.bench.collect();
+            });
+        });
+        if !self.bench.samples.is_empty() {
+            let all: u64 = self.bench.tables.ports.iter().flatten().map(|p| p.counters.forwarded.get()).sum();
+            assert!(all > 0, "frames pass");
+            for port in self.bench.tables.ports.iter().flatten().filter(|_| encapsulate) {
+                assert_eq!(port.counters.flooded.get(), 0, "every destination is known");
+            }
+        }
+        self.bench.report(&label);
+    }
+}
+
 fn path(c: &mut Criterion) {
     let plain = || tables(vec![access("a"), access("b")]);
     for burst in [1, 32] {
@@ -212,6 +355,10 @@ fn path(c: &mut Criterion) {
         unicast(c, "vlan pop", || tables(vec![trunk("a"), access("b")]), 1_000, burst);
     }
     flood(c);
+    for (networks, macs) in [(1, 1_000), (1_000, 100_000)] {
+        Overlay::new(networks, macs).run(c, "vxlan encapsulation", 32, true);
+        Overlay::new(networks, macs).run(c, "vxlan decapsulation", 32, false);
+    }
 }
 
 criterion_group! {

@@ -36,7 +36,7 @@ fn traffic_between(left: Kind, right: Kind) {
 }
 
 /// TCP both ways and a UDP flow that every kind of port carries with ease.
-fn iperf(a: &Host, b: &Host) {
+pub(crate) fn iperf(a: &Host, b: &Host) {
     for options in ["", "-R"] {
         let report = a.iperf(b, options);
         let received = report["end"]["sum_received"]["bytes"].as_f64().unwrap();

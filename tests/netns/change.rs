@@ -17,14 +17,14 @@ const RATE: u64 = 2_000;
 const SOCKET_BUFFER: usize = 8 << 20;
 
 /// Numbered datagrams at a steady rate from a host to another, until it is ended.
-struct Flow {
+pub(crate) struct Flow {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<HashSet<u64>>,
 }
 
 impl Flow {
-    fn start(from: &Host, to: &Host) -> Flow {
+    pub(crate) fn start(from: &Host, to: &Host) -> Flow {
         let inbox = to.ns.within(|| UdpSocket::bind((to.v4(), 0)).unwrap());
         let outbox = from.ns.within(|| UdpSocket::bind((from.v4(), 0)).unwrap());
         setsockopt(&inbox, sockopt::RcvBufForce, &SOCKET_BUFFER).unwrap();
@@ -39,13 +39,13 @@ impl Flow {
     }
 
     /// Ends without a look at what arrived: its ends may be gone.
-    fn abandon(self) {
+    pub(crate) fn abandon(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().unwrap();
     }
 
     /// How many were sent, and how many distinct ones arrived.
-    fn end(self) -> (u64, u64) {
+    pub(crate) fn end(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sender.join().unwrap();
         (sent, self.receiver.join().unwrap().len() as u64)

@@ -144,6 +144,24 @@ pub(crate) fn veth(here: &Namespace, name: &str, there: &Namespace, peer_name: &
     there.ip(&format!("link set {peer_name} up"));
 }
 
+/// Gives an address, with its prefix length, to a device; one that may be used at once.
+pub(crate) fn add_address(ns: &Namespace, device: &str, address: &str) {
+    let at_once = if address.contains(':') { " nodad" } else { "" };
+    ns.ip(&format!("addr add {address} dev {device}{at_once}"));
+}
+
+/// Turns the offloads of a device on or off.
+pub(crate) fn offloads(ns: &Namespace, device: &str, on: bool) {
+    let word = if on { "on" } else { "off" };
+    let mut command = ns.command("ethtool");
+    // Some depend on others, or are fixed on this kind of device: then ethtool says so, and goes on.
+    command.args(["-K", device]);
+    for feature in ["tx", "rx", "sg", "tso", "gso", "gro"] {
+        command.args([feature, word]);
+    }
+    command.output().unwrap();
+}
+
 /// A switch in a namespace, with its configuration.
 pub(crate) struct Lab {
     pub(crate) ns: Namespace,
@@ -192,8 +210,8 @@ impl Lab {
 
     /// The same, with other keys of the port and another MTU.
     pub(crate) fn host_with(&mut self, name: &str, kind: Kind, number: u8, keys: &str, mtu: u16) -> Host {
-        let host = Host { ns: Namespace::new(name), number };
-        let addresses = [format!("{}/24", host.v4()), format!("{}/64", host.v6())];
+        let host = Host::new(name, number);
+        let addresses = host.addresses();
         let device = format!("v{name}");
         let interface = match kind {
             Kind::Tap => {
@@ -209,12 +227,7 @@ impl Lab {
         };
         if kind != Kind::Tap {
             veth(&self.ns, &device, &host.ns, "eth0", mtu);
-            for address in &addresses {
-                host.ns.ip(&format!(
-                    "addr add {address} dev eth0{}",
-                    if address.contains(':') { " nodad" } else { "" }
-                ));
-            }
+            host.take_addresses();
         }
         self.port(name, keys, &interface);
         host
@@ -359,6 +372,22 @@ pub(crate) struct Host {
 }
 
 impl Host {
+    /// A machine that is not connected yet.
+    pub(crate) fn new(name: &str, number: u8) -> Host {
+        Host { ns: Namespace::new(name), number }
+    }
+
+    fn addresses(&self) -> [String; 2] {
+        [format!("{}/24", self.v4()), format!("{}/64", self.v6())]
+    }
+
+    /// Gives its addresses to its `eth0`.
+    pub(crate) fn take_addresses(&self) {
+        for address in self.addresses() {
+            add_address(&self.ns, "eth0", &address);
+        }
+    }
+
     pub(crate) fn v4(&self) -> String {
         format!("10.9.0.{}", self.number)
     }
@@ -395,6 +424,19 @@ impl Host {
             .arg(address)
             .output()
             .unwrap()
+    }
+
+    /// All that a ping with these options says, errors of the network among it.
+    pub(crate) fn ping_says(&self, address: &str, options: &str) -> String {
+        let mut command = self.ns.command("ping");
+        text(
+            &command
+                .args(["-n", "-i", "0.2"])
+                .args(options.split_whitespace())
+                .arg(address)
+                .output()
+                .unwrap(),
+        )
     }
 
     /// Whether one of a few pings is answered.
@@ -458,9 +500,10 @@ impl Host {
         let mut report = Value::Null;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
-            let mut client = self.ns.command("iperf3");
+            // One whose connection stalls would wait for minutes.
+            let mut client = self.ns.command("timeout");
             client
-                .args(["-J", "-t", "1", "--connect-timeout", "3000", "-c", &to.v4()])
+                .args(["30", "iperf3", "-J", "-t", "1", "--connect-timeout", "3000", "-c", &to.v4()])
                 .args(options.split_whitespace());
             let output = client.output().unwrap();
             report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
@@ -479,14 +522,7 @@ impl Host {
 
     /// Turns the offloads of its device on or off.
     pub(crate) fn offloads(&self, on: bool) {
-        let word = if on { "on" } else { "off" };
-        let mut command = self.ns.command("ethtool");
-        // Some depend on others, or are fixed on this kind of device: then ethtool says so, and goes on.
-        command.args(["-K", "eth0"]);
-        for feature in ["tx", "rx", "sg", "tso", "gso", "gro"] {
-            command.args([feature, word]);
-        }
-        command.output().unwrap();
+        offloads(&self.ns, "eth0", on);
     }
 
     /// Runs a frame watcher in the background; see [`Watch`].

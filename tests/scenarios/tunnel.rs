@@ -301,3 +301,56 @@ fn an_address_on_another_host_is_answered_for_and_nothing_is_flooded() {
          192.0.2.11: tx_frames 1, tx_bytes 60; overlay: tx_frames 1, tx_bytes 110",
     );
 }
+
+/// An inner TCP segment; its checksum is finished or, as a veth's peer leaves it, the pseudo-header's sum.
+fn segment(finished: bool) -> Vec<u8> {
+    let mut tcp = [&[0x30, 0x39, 0, 80][..], &[0; 8], &[0x50, 0x10, 1, 0, 0, 0, 0, 0], b"payload!"].concat();
+    let len = u16::try_from(tcp.len()).unwrap();
+    let pseudo = Sum::of(&[10, 0, 0, 2, 10, 0, 0, 1, 0, 6]) + Sum::from(len);
+    let sum = if finished { (pseudo + Sum::of(&tcp)).checksum() } else { pseudo.fold() };
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    let mut ip = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+    ip[2..4].copy_from_slice(&(20 + len).to_be_bytes());
+    let sum = Sum::of(&ip).checksum().to_be_bytes();
+    ip[10..12].copy_from_slice(&sum);
+    [&A.0[..], &B.0, &[8, 0], &ip, &tcp].concat()
+}
+
+/// A packet with a UDP checksum, taken over `summed` in the place of what it carries.
+fn with_checksum(packet: &Packet, summed: Vec<u8>) -> Vec<u8> {
+    let bytes = Packet { inner: summed, ..packet.clone() }.bytes();
+    let len = u16::try_from(bytes.len() - 34).unwrap();
+    let sum = Sum::of(&bytes[26..34]) + Sum::from(17) + Sum::from(len) + Sum::of(&bytes[34..]);
+    let mut sent = packet.bytes();
+    sent[40..42].copy_from_slice(&sum.checksum().to_be_bytes());
+    sent
+}
+
+#[test]
+fn an_outer_checksum_that_is_there_must_be_right() {
+    let mut switch = blue();
+    let whole = packet(segment(true));
+    switch.send("overlay", with_checksum(&whole, segment(true)));
+    switch.expect("a", segment(true));
+
+    let mut broken = with_checksum(&whole, segment(true));
+    *broken.last_mut().unwrap() ^= 1;
+    switch.forget();
+    switch.send("overlay", broken);
+    switch.expect_counters("overlay: rx_frames 1, rx_bytes 112, outer_checksum 1");
+}
+
+#[test]
+fn an_outer_checksum_may_stand_for_an_inner_one_that_is_still_unfinished() {
+    let mut switch = Build::from(BLUE).caps("a", PLAIN).start();
+    resolve(&mut switch, &[PEER, OTHER]);
+    let unfinished = packet(segment(false));
+    switch.send("overlay", with_checksum(&unfinished, segment(true)));
+    switch.expect("a", segment(true));
+
+    let mut broken = with_checksum(&unfinished, segment(true));
+    broken[41] ^= 1;
+    switch.forget();
+    switch.send("overlay", broken);
+    switch.expect_counters("overlay: rx_frames 1, rx_bytes 112, outer_checksum 1");
+}

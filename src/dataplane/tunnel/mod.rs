@@ -27,6 +27,7 @@ use crate::tables::tunnel::{OUTER_MAX, OUTER_V4, Tunnel, Underlay, address_key, 
 use crate::types::{NetIdx, PortIdx, Vni};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, HEADER};
+use crate::wire::partial::partial_checksum;
 use crate::wire::{ipv4, ipv6, protocol, udp};
 
 /// What is told of an outer packet by its IP header.
@@ -178,7 +179,9 @@ fn is_ours(to: u128, head: &[u8], underlay: &Underlay) -> bool {
 }
 
 /// Checks a UDP checksum that is not zero. One that its sender left to the device is the pseudo-header's sum, and a frame
-/// with a note was checked by the kernel.
+/// with a note was checked by the kernel. Where an inner checksum is unfinished, the outer one is what it will be when that
+/// is finished (the kernel's local checksum offload): from the inner one's start on, the bytes then add up to the complement
+/// of what stands in its field.
 #[cold]
 fn check_sum(frame: &mut Frame, outer: &Outer) -> Result<(), DropReason> {
     if !frame.offload.is_done() {
@@ -190,6 +193,16 @@ fn check_sum(frame: &mut Frame, outer: &Outer) -> Result<(), DropReason> {
     }
     let len = u32::try_from(outer.payload).unwrap_or(u32::MAX);
     let pseudo = outer.addresses + Sum::of_u32(len) + Sum::from(u16::from(protocol::UDP));
+    let inner = outer.header + udp::HEADER + vxlan::LEN;
+    let head = frame.head();
+    if let Some((start, field)) = head.get(inner..).and_then(partial_checksum) {
+        let start = inner + usize::from(start);
+        let partial = load(head, start + usize::from(field)).map_or(0, u16::from_be_bytes);
+        let before = head.get(outer.header..start).map_or(Sum::ZERO, Sum::of);
+        if (pseudo + before + Sum::from(!partial)).checksum() == 0 {
+            return Ok(());
+        }
+    }
     let mut sum = pseudo;
     let (mut skip, mut left, mut done) = (outer.header, outer.payload, 0);
     for part in frame.segments() {
