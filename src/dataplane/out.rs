@@ -36,7 +36,7 @@ impl Out {
         let Some(queue) = self.queues.get_mut(port.index()) else { return Vec::new() };
         self.pending -= queue.len();
         self.active.retain(|active| *active != port);
-        queue.drain(..).collect()
+        std::mem::take(queue)
     }
 
     /// Whether frames stand in a port's queue.
