@@ -55,7 +55,12 @@ pub fn trace(
     let mut burst: Burst = [frame].into_iter().collect();
     process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
     let mut outputs = Vec::new();
+    let resolver = tables.underlay.as_ref().map(|underlay| underlay.resolver);
     out.flush(|to, frames| {
+        // It waits there, as its step says; nothing of it is on the wire.
+        if resolver == Some(to) {
+            frames.clear();
+        }
         let name = tables.port(to).map_or_else(String::new, |port| port.name.to_string());
         outputs.extend(frames.drain(..).map(|frame| {
             let bytes = frame.segments().collect::<Vec<_>>().concat();
