@@ -2,7 +2,8 @@
 //! learned, no counter moves.
 //!
 //! The copy has a local VTEP of its own that has just come up: it knows no neighbours, so it answers what it is asked
-//! as the real one does, but does not tell what that one has found out.
+//! as the real one does, but does not tell what that one has found out, and asks a neighbour who it is where that one would
+//! know.
 
 use std::io;
 
