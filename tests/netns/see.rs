@@ -248,7 +248,8 @@ fn a_trace_goes_into_tunnels_and_out_of_them() {
     near.ping(&far);
     let mac = |host: &Host| run(host.ns.command("cat").arg("/sys/class/net/eth0/address")).trim().to_owned();
     let (near_mac, far_mac) = (mac(&near), mac(&far));
-    let before = lab.show("tunnels")["peers"].clone();
+    let before = lab.show("tunnels");
+    let vtep = before["vtep"]["mac_address"].as_str().unwrap();
     let trace = |port: &str, frame: &str| -> Value {
         let output = lab.nuswitch(&["trace", "--json", "-p", port, frame]);
         assert!(output.status.success(), "{}", text(&output));
@@ -257,7 +258,7 @@ fn a_trace_goes_into_tunnels_and_out_of_them() {
     let inner =
         |from: &str, to: &str| format!("eth src={from} dst={to} ip src=10.9.0.8 dst=10.9.0.9 udp len=64");
     let outer = |peer: &str, vni: u32, inner: &str| {
-        format!("ip src={peer} dst=192.0.2.10 udp sport=50000 vxlan vni={vni} {inner}")
+        format!("eth dst={vtep} ip src={peer} dst=192.0.2.10 udp sport=50000 vxlan vni={vni} {inner}")
     };
 
     let out = trace("overlay", &outer("192.0.2.11", 1001, &inner(&far_mac, &near_mac)));
@@ -292,6 +293,9 @@ fn a_trace_goes_into_tunnels_and_out_of_them() {
         (&next_hop[..], "c000020b", 2 * (50 + 106)),
         "{sent}"
     );
-    assert_eq!(lab.show("tunnels")["peers"][0]["counters"]["tx_frames"], before[0]["counters"]["tx_frames"]);
+    assert_eq!(
+        lab.show("tunnels")["peers"][0]["counters"]["tx_frames"],
+        before["peers"][0]["counters"]["tx_frames"]
+    );
     lab.stop();
 }
