@@ -52,9 +52,11 @@ pub fn trace(
     underlay::configure(&mut shard, &tables.detached(), now, &mut out);
     out.flush(|_, frames| frames.clear());
     let tables = tables.detached();
+    shard.sync(&tables);
     let Some(frame) = shard.pool.frame_from(frame) else { return Ok(None) };
     let mut burst: Burst = [frame].into_iter().collect();
     process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
+    shard.tunnels.flush(&tables);
     let mut outputs = Vec::new();
     let resolver = tables.underlay.as_ref().map(|underlay| underlay.resolver);
     out.flush(|to, frames| {
