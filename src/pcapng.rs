@@ -534,7 +534,7 @@ mod tests {
             let comment = "dropped: vlan_not_allowed - its VLAN is not one of this port's";
             let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
             let ends: Vec<&str> = lines.iter().map(|line| line[3]).collect();
-            assert_eq!(ends, [comment, "", ""]);
+            assert_eq!(ends, [comment, "", "tunnel to 2001:db8::11, VNI 1001"]);
             let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
             assert_eq!(names, ["web1", "web1", "core"]);
             let number = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
