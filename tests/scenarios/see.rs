@@ -181,6 +181,9 @@ fn a_traced_frame_that_has_to_wait_says_so_and_nothing_is_sent() {
     assert_eq!(traced.verdict, "flooded");
     assert!(traced.outputs.is_empty(), "nothing leaves before the next hop is known: {:?}", traced.outputs);
     switch.forget();
+    // What the VTEP says when it comes up.
+    switch.settle();
+    switch.forget();
 }
 
 #[test]
