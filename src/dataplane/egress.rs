@@ -106,9 +106,10 @@ fn send_tunnel(
         shard.tunnels.count_tx(exit.to, exit.index, frame.len() as u64);
         let to = tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay)?;
         out.push(to, frame);
+        say_if_unresolved(to == underlay.resolver, port, tracer);
         return Ok(());
     }
-    let mut lost = None;
+    let (mut lost, mut waits) = (None, false);
     let mut tally = std::mem::take(&mut shard.tunnels);
     let finished = finish(
         frame,
@@ -117,7 +118,10 @@ fn send_tunnel(
         |mut frame| {
             tally.count_tx(exit.to, exit.index, frame.len() as u64);
             match tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay) {
-                Ok(to) => out.push(to, frame),
+                Ok(to) => {
+                    waits = to == underlay.resolver;
+                    out.push(to, frame);
+                }
                 Err(reason) => lost = Some(reason),
             }
         },
@@ -125,7 +129,15 @@ fn send_tunnel(
     );
     shard.tunnels = tally;
     finished?;
+    say_if_unresolved(waits, port, tracer);
     lost.map_or(Ok(()), Err)
+}
+
+#[inline(always)]
+fn say_if_unresolved(waits: bool, port: &PortEntry, tracer: &mut impl Tracer) {
+    if waits {
+        tracer.say("egress", || format!("the next hop to {} is not resolved: it waits for that", port.name));
+    }
 }
 
 /// Does in software what the device cannot do.

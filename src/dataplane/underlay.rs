@@ -151,9 +151,15 @@ pub(super) fn receive(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
-    tracer.say("ingress", || "is no tunnel packet: for the local VTEP itself".to_owned());
     let head = frame.head().to_vec();
-    match with_host(shard, tables, out, |host, wire| host.receive(&head, now, wire)) {
+    let heard = with_host(shard, tables, out, |host, wire| host.receive(&head, now, wire));
+    tracer.say("ingress", || match heard {
+        Some(Heard::Answered) => "the local VTEP is asked, and answers".to_owned(),
+        Some(Heard::Consumed) => "tells the local VTEP something about the underlay".to_owned(),
+        Some(Heard::Ignored(why)) => format!("neither of a tunnel nor for the local VTEP: {why}"),
+        None => "neither of a tunnel, nor is there a VTEP that it could be for".to_owned(),
+    });
+    match heard {
         Some(Heard::Answered) => Ok(Sent::Answered),
         Some(Heard::Consumed) => Ok(Sent::Consumed),
         Some(Heard::Ignored(_)) | None => Err(DropReason::UnderlayOther),

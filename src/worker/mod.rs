@@ -444,7 +444,7 @@ impl Core {
         let mut one = Burst::new();
         for frame in std::mem::take(&mut self.burst) {
             let Some(Some(attached)) = self.ports.get(port.index()) else { return };
-            let record = capture::Record::of(&frame, attached.longest_snaplen());
+            let record = capture::Record::of(&frame, attached.reach());
             one.push(frame);
             self.shard.last_drop = None;
             process(&mut one, port, tables, &mut self.shard, now, &mut self.out, &mut Silent);

@@ -44,7 +44,7 @@ impl Family {
     }
 
     /// What the kernel's device needs to take packets with zero UDP checksums (RFC 6935), and sends then itself.
-    fn zero_sums(self) -> &'static str {
+    pub(crate) fn zero_sums(self) -> &'static str {
         match self {
             Family::V4 => "",
             Family::V6 => "udp6zerocsumrx udp6zerocsumtx",
@@ -85,7 +85,7 @@ fn kernel(lab: &Lab, family: Family, options: &str) -> Host {
 }
 
 /// Both with each other as their only peer. `sums` are options of the kernel's device.
-fn one_to_one(driver: &str, family: Family, sums: &str) -> (Lab, Host, Host) {
+pub(crate) fn one_to_one(driver: &str, family: Family, sums: &str) -> (Lab, Host, Host) {
     let mut lab = switch(driver, family, 10, &peers(family, &[11]));
     let near = lab.host("near", Kind::Tap, 1);
     let far = kernel(&lab, family, &format!("remote {} {sums}", family.vtep(10)));

@@ -10,12 +10,12 @@ use nuswitch::wire::checksum::Sum;
 use super::frames::{A, B, BROADCAST, C, frame, mac};
 use super::switch::{ABLE, Build, PLAIN, Switch, VTEP_MAC};
 
-const PEER_MAC: Mac = mac(0x71);
-const LOCAL: &str = "192.0.2.10";
-const PEER: &str = "192.0.2.11";
-const OTHER: &str = "192.0.2.12";
+pub const PEER_MAC: Mac = mac(0x71);
+pub const LOCAL: &str = "192.0.2.10";
+pub const PEER: &str = "192.0.2.11";
+pub const OTHER: &str = "192.0.2.12";
 
-const BLUE: &str = r#"
+pub const BLUE: &str = r#"
 [overlay]
 interface = "under0"
 local_ip = "192.0.2.10/24"
@@ -33,7 +33,7 @@ mac_address = "52:54:00:00:00:0a"
 
 /// A packet of a tunnel, as another VTEP sends it.
 #[derive(Clone)]
-struct Packet {
+pub struct Packet {
     from: IpAddr,
     to: IpAddr,
     vni: u32,
@@ -41,28 +41,28 @@ struct Packet {
     inner: Vec<u8>,
 }
 
-fn packet(inner: Vec<u8>) -> Packet {
+pub fn packet(inner: Vec<u8>) -> Packet {
     Packet { from: PEER.parse().unwrap(), to: LOCAL.parse().unwrap(), vni: 1001, flags: 8, inner }
 }
 
 impl Packet {
-    fn from(mut self, from: &str) -> Packet {
+    pub fn from(mut self, from: &str) -> Packet {
         self.from = from.parse().unwrap();
         self
     }
 
-    fn vni(mut self, vni: u32) -> Packet {
+    pub fn vni(mut self, vni: u32) -> Packet {
         self.vni = vni;
         self
     }
 
-    fn flags(mut self, flags: u8) -> Packet {
+    pub fn flags(mut self, flags: u8) -> Packet {
         self.flags = flags;
         self
     }
 
     /// RFC 7348, section 5, written by hand.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut vxlan = vec![self.flags, 0, 0, 0];
         vxlan.extend((self.vni << 8).to_be_bytes());
         vxlan.extend(&self.inner);
@@ -97,7 +97,7 @@ impl Packet {
 }
 
 /// The underlay's neighbours answer: what their ARP replies look like.
-fn resolve(switch: &mut Switch, peers: &[&str]) {
+pub fn resolve(switch: &mut Switch, peers: &[&str]) {
     for peer in peers {
         let reply = arp::Arp {
             operation: arp::Operation::Reply,
@@ -111,13 +111,13 @@ fn resolve(switch: &mut Switch, peers: &[&str]) {
     switch.forget();
 }
 
-fn blue() -> Switch {
+pub fn blue() -> Switch {
     let mut switch = Switch::from(BLUE);
     resolve(&mut switch, &[PEER, OTHER]);
     switch
 }
 
-fn inner(to: Mac, from: Mac) -> Vec<u8> {
+pub fn inner(to: Mac, from: Mac) -> Vec<u8> {
     use super::frames::IntoWire;
     frame().to(to).from(from).wire().bytes
 }

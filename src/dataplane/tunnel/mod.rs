@@ -14,6 +14,7 @@
 
 mod ecn;
 mod flow;
+pub mod peek;
 pub mod tally;
 pub mod vxlan;
 
