@@ -5,6 +5,7 @@
 //! It lives with the worker that owns the underlay's device; other workers hand frames without a next hop to that worker's
 //! resolver port.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::out::Out;
@@ -82,6 +83,25 @@ impl Net for Wire<'_> {
     }
 }
 
+/// Where a host's last words go: there is no wire any more.
+struct End<'a>(Option<&'a PortEntry>);
+
+impl Net for End<'_> {
+    fn send(&mut self, _frame: &[u8]) {}
+
+    fn release(&mut self, frame: Frame) {
+        self.discard(frame);
+    }
+
+    fn discard(&mut self, _frame: Frame) {
+        if let Some(entry) = self.0 {
+            entry.counters.count_drop(DropReason::Unresolved, 1);
+        }
+    }
+
+    fn event(&mut self, _event: Event) {}
+}
+
 /// Lets the host do something, then writes down what it found out.
 fn with_host<T>(
     shard: &mut Shard,
@@ -106,7 +126,7 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
     let Some(underlay) =
         tables.underlay.as_ref().filter(|underlay| tables.port(underlay.port).is_some_and(|p| p.up))
     else {
-        shard.vtep = None;
+        close(shard, tables, now);
         return;
     };
     let config = config(underlay, tables);
@@ -120,6 +140,16 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
     }
     if let Some(vtep) = &mut shard.vtep {
         vtep.write_next_hops(tables);
+        vtep.write_path_mtus(tables, underlay.mtu);
+    }
+}
+
+/// The host's end, if there is one: its device is gone, or another worker's. Frames that wait are lost, and counted where
+/// the port is still known.
+pub fn close(shard: &mut Shard, tables: &Tables, now: Instant) {
+    if let Some(Vtep(host)) = shard.vtep.take() {
+        let port = tables.underlay.as_ref().and_then(|underlay| tables.port(underlay.port));
+        host.close(now, &mut End(port));
     }
 }
 
@@ -210,6 +240,14 @@ impl Vtep {
         }
         if moved {
             self.write_next_hops(tables);
+        }
+    }
+
+    /// What the host knows of the way to each peer, to one that is new in the tables too.
+    fn write_path_mtus(&self, tables: &Tables, full: u16) {
+        let known: HashMap<IpAddr, u16> = self.0.paths().collect();
+        for tunnel in peers(tables) {
+            tunnel.state.set_path_mtu(known.get(&tunnel.remote).copied().filter(|mtu| *mtu < full));
         }
     }
 

@@ -311,7 +311,7 @@ impl Core {
             if tables.underlay_worker() == Some(self.index) {
                 underlay::configure(&mut self.shard, tables, now, &mut self.out);
             } else {
-                self.shard.vtep = None;
+                underlay::close(&mut self.shard, tables, now);
             }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }
