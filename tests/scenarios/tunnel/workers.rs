@@ -87,6 +87,7 @@ fn what_the_device_s_worker_finds_out_all_workers_know() {
     switch.turn(1);
     switch.turn(0);
     expect_packet(&mut switch, &packet(inner(B, A)).ours(PEER));
+    switch.settle();
     switch.forget();
 }
 
