@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::out::Out;
 use super::tracer::Tracer;
@@ -19,8 +20,9 @@ use crate::tables::{PortEntry, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 
-/// Notes that may wait to be told to the control thread.
-const MAX_NOTES: usize = 16;
+/// Most notes that the control thread is told in [`NOTES_PERIOD`]: it compiles tables for some, and anyone can cause them.
+const MAX_NOTES: usize = 64;
+const NOTES_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the control thread should know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,22 +36,34 @@ pub enum Note {
 /// The local VTEP's own state.
 pub struct Vtep(Host);
 
-/// What waits to be told to the control thread.
+/// What is to be told to the control thread, each once in a period.
 #[derive(Default)]
-pub struct Notes(arrayvec::ArrayVec<Note, MAX_NOTES>);
+pub struct Notes {
+    /// Of this period.
+    list: arrayvec::ArrayVec<Note, MAX_NOTES>,
+    /// How many of them were told already.
+    told: usize,
+    since: Instant,
+}
 
 impl Notes {
     #[cold]
     pub(super) fn add(&mut self, note: Note) {
-        if !self.0.contains(&note) {
+        if !self.list.contains(&note) {
             // A full list loses it; its cause comes again.
-            let _ = self.0.try_push(note);
+            let _ = self.list.try_push(note);
         }
     }
 
-    /// Those added since the last call.
-    pub fn take(&mut self) -> impl Iterator<Item = Note> + use<> {
-        std::mem::take(&mut self.0).into_iter()
+    /// Those that were added and not yet given.
+    pub fn take(&mut self, now: Instant) -> impl Iterator<Item = Note> + use<> {
+        let list = self.list.clone();
+        let told = std::mem::replace(&mut self.told, list.len());
+        if now >= self.since.after(NOTES_PERIOD) {
+            self.list.clear();
+            (self.told, self.since) = (0, now);
+        }
+        list.into_iter().skip(told)
     }
 }
 
@@ -255,5 +269,31 @@ impl Vtep {
         for tunnel in peers(tables) {
             tunnel.state.set_next_hop(self.0.resolved(tunnel.remote));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stranger(n: u32) -> Note {
+        Note::Stranger(IpAddr::V4(n.into()), NetIdx(1))
+    }
+
+    /// Whoever sends from thousands of addresses keeps neither the control thread busy nor its queue full.
+    #[test]
+    fn a_note_is_told_once_a_second_and_so_many_at_most() {
+        let at = |millis: u64| Instant(5_000_000_000 + millis * 1_000_000);
+        let mut notes = Notes::default();
+        notes.take(at(0)).for_each(drop);
+        notes.add(stranger(1));
+        assert_eq!(notes.take(at(1)).collect::<Vec<_>>(), [stranger(1)]);
+        (1..1000).for_each(|n| notes.add(stranger(n)));
+        assert_eq!(notes.take(at(2)).count(), MAX_NOTES - 1);
+        (1..1000).for_each(|n| notes.add(stranger(n)));
+        assert_eq!(notes.take(at(999)).count(), 0);
+        assert_eq!(notes.take(at(1000)).count(), 0);
+        notes.add(stranger(1));
+        assert_eq!(notes.take(at(1001)).collect::<Vec<_>>(), [stranger(1)], "its cause came again");
     }
 }
