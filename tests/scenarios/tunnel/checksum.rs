@@ -64,7 +64,8 @@ fn it_is_over_all_of_the_packet_and_no_more() {
         let mut switch = started(&text);
         for len in [14, 15, 59, 60, 1443, 1444] {
             let carried = [&A.0[..], &B.0, &[0x88, 0xb5], &vec![0x77; len - 14]].concat();
-            let mut bytes = Packet { inner: carried.clone(), ..packet.clone() }.with_checksum(carried.clone());
+            let mut bytes =
+                Packet { inner: carried.clone(), ..packet.clone() }.with_checksum(carried.clone());
             bytes.extend([0xee; 5]);
             switch.send("overlay", bytes);
             switch.expect("a", carried);

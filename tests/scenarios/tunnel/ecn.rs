@@ -14,7 +14,8 @@ const DSCP: u8 = 34;
 /// A guest's TCP segment with this ECN field; all checksums are right.
 fn segment(v4: bool, ecn: u8, (to, from): (Mac, Mac)) -> Vec<u8> {
     let addresses = if v4 { "src=10.0.0.2 dst=10.0.0.1" } else { "src=fd00::2 dst=fd00::1" };
-    let mut bytes = spec(&format!("eth src={from} dst={to} ip {addresses} tcp sport=80 dport=90 len=20")).bytes;
+    let mut bytes =
+        spec(&format!("eth src={from} dst={to} ip {addresses} tcp sport=80 dport=90 len=20")).bytes;
     let class = DSCP << 2 | ecn;
     if v4 {
         bytes[15] = class;

@@ -9,7 +9,9 @@ use super::*;
 /// B is at the first peer, C at the second.
 fn entries(l2population: bool) -> String {
     let entry = |mac: Mac, n: u8, vtep: &str| {
-        format!("{{ mac_address = \"{mac}\", fixed_ips = [\"10.0.0.{n}\", \"fd00::{n}\"], vtep = \"{vtep}\" }}")
+        format!(
+            "{{ mac_address = \"{mac}\", fixed_ips = [\"10.0.0.{n}\", \"fd00::{n}\"], vtep = \"{vtep}\" }}"
+        )
     };
     let ports = [entry(B, 2, PEER), entry(C, 3, OTHER)].join(", ");
     network(BLUE, &format!("l2population = {l2population}\nremote_ports = [{ports}]"))
@@ -48,7 +50,8 @@ fn solicitations_are_answered_here() {
         assert_eq!(reply[..12], [A.0, C.0].concat());
         let reply = packet::Packet::parse(&reply).unwrap();
         assert_eq!((reply.source, reply.destination, reply.hops), (ip("fd00::3"), ip("fd00::1"), 255));
-        let nd::Nd::Advertisement { target, target_mac, solicited, .. } = nd::Nd::parse(&reply).unwrap() else {
+        let nd::Nd::Advertisement { target, target_mac, solicited, .. } = nd::Nd::parse(&reply).unwrap()
+        else {
             panic!("an advertisement is expected");
         };
         assert_eq!((IpAddr::from(target), target_mac, solicited), (ip("fd00::3"), Some(C), true));
@@ -60,7 +63,8 @@ fn solicitations_are_answered_here() {
 fn a_populated_network_floods_nothing_into_tunnels() {
     let mut switch = started(&format!("{}{SECOND}", entries(true)));
     // Who is not named, broadcast, a group, an unknown station: for our own ports only.
-    let dhcp = spec(&format!("eth src={A} dst={BROADCAST} ip src=0.0.0.0 dst=255.255.255.255 udp dport=67 len=50"));
+    let dhcp =
+        spec(&format!("eth src={A} dst={BROADCAST} ip src=0.0.0.0 dst=255.255.255.255 udp dport=67 len=50"));
     for frame in [who_has("10.0.0.77"), who_has("fd00::77"), dhcp, inner(mac(0x55), A).wire()] {
         let len = frame.len();
         switch.send("a", frame.clone());

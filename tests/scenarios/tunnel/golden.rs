@@ -131,7 +131,9 @@ fn a_flow_has_one_source_port_and_flows_have_many() {
     }
     // What has no ports is spread by its addresses: those of IP, or else the MACs.
     let pings: BTreeSet<u16> = (1..100)
-        .map(|n| port_of(&mut switch, spec(&format!("eth src={A} dst={B} ip src=10.0.0.1 dst=10.0.1.{n} icmp"))))
+        .map(|n| {
+            port_of(&mut switch, spec(&format!("eth src={A} dst={B} ip src=10.0.0.1 dst=10.0.1.{n} icmp")))
+        })
         .collect();
     assert!(pings.len() > 90, "{}", pings.len());
     let other = |n: u8| frame().from(mac(n)).to(B).ethertype(0x88b5).wire();
@@ -151,9 +153,8 @@ fn no_tag_goes_into_a_tunnel() {
     switch.expect_counters("a: rx_frames 1, rx_bytes 68, inner_tag 1");
     switch.send("a", hidden().to(BROADCAST));
     switch.expect("b", frame().from(A).to(BROADCAST).tag(7));
-    switch.expect_counters(
-        "a: rx_frames 1, rx_bytes 68, flooded 1, inner_tag 2; b: tx_frames 1, tx_bytes 64",
-    );
+    switch
+        .expect_counters("a: rx_frames 1, rx_bytes 68, flooded 1, inner_tag 2; b: tx_frames 1, tx_bytes 64");
     // A priority tag alone is taken off.
     switch.send("a", frame().from(A).to(B).tag(0xe000).ethertype(0x88b5));
     expect_packet(&mut switch, &packet(inner(B, A)).ours(PEER));

@@ -249,7 +249,10 @@ fn no_bit_leads_into_another_network() {
 #[test]
 fn broken_packets_are_not_answered() {
     let mut switch = blue();
-    let mut ping = spec(&format!("eth src={PEER_MAC} dst={VTEP_MAC} ip src={PEER} dst={LOCAL} icmp echo id=1 seq=1 len=8")).bytes;
+    let mut ping = spec(&format!(
+        "eth src={PEER_MAC} dst={VTEP_MAC} ip src={PEER} dst={LOCAL} icmp echo id=1 seq=1 len=8"
+    ))
+    .bytes;
     *ping.last_mut().unwrap() ^= 1;
     ends(&mut switch, ping, "underlay_other");
     switch.expect_nothing("overlay");

@@ -110,7 +110,8 @@ fn what_comes_out_is_not_longer_than_its_network_either() {
 /// A larger underlay: a network with an MTU of its own.
 #[test]
 fn a_jumbo_underlay_carries_jumbo_packets() {
-    let mut switch = resolved(Build::from(&network(&overlay(BLUE, "mtu = 9000"), "mtu = 8950")).chunks(256, 32));
+    let mut switch =
+        resolved(Build::from(&network(&overlay(BLUE, "mtu = 9000"), "mtu = 8950")).chunks(256, 32));
     switch.send("overlay", packet(inner(A, B)).bytes());
     switch.forget();
     switch.send("a", long(true, 8950));
@@ -139,17 +140,24 @@ fn gso_frames_are_cut_before_they_go_in() {
         let frame = gso(kind, payload, size);
         let len = frame.len();
         switch.send("a", frame.clone());
-        let sent: Vec<Vec<u8>> = switch.take_all("overlay").into_iter().map(|wire| {
-            assert_eq!(wire.offload, Offload::NONE);
-            wire.bytes
-        }).collect();
+        let sent: Vec<Vec<u8>> = switch
+            .take_all("overlay")
+            .into_iter()
+            .map(|wire| {
+                assert_eq!(wire.offload, Offload::NONE);
+                wire.bytes
+            })
+            .collect();
         assert_eq!(sent.len(), 5, "{kind:?}");
         let (mut carried, mut bytes) = (Vec::new(), 0);
         let port = source_port(&sent[0]);
         for outer in &sent {
             assert_eq!(source_port(outer), port, "one flow");
             let inner = inner_of(outer);
-            assert_eq!(outer[..50], Packet { ports: [port, 4789], ..packet(inner.clone()).ours(PEER) }.bytes()[..50]);
+            assert_eq!(
+                outer[..50],
+                Packet { ports: [port, 4789], ..packet(inner.clone()).ours(PEER) }.bytes()[..50]
+            );
             bytes += inner.len();
             carried.extend(verified(kind, &inner).0);
         }
@@ -234,7 +242,11 @@ fn merged_frames_come_out_whole() {
     let mut frame = gso(Kind::Tcp4, 4000, 1000);
     frame.bytes[..12].copy_from_slice(&[A.0, B.0].concat());
     let mut outer = packet(frame.bytes.clone()).bytes().wire();
-    outer.offload = Offload { csum_start: frame.offload.csum_start + 50, hdr_len: frame.offload.hdr_len + 50, ..frame.offload };
+    outer.offload = Offload {
+        csum_start: frame.offload.csum_start + 50,
+        hdr_len: frame.offload.hdr_len + 50,
+        ..frame.offload
+    };
     switch.send("overlay", outer);
     switch.expect("a", frame);
     switch.forget();

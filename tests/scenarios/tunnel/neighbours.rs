@@ -21,7 +21,8 @@ fn is_tunnel(wire: &Wire) -> bool {
 
 /// Tunnel packets that left, and the others.
 fn left(switch: &mut Switch) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let (tunnels, other): (Vec<Wire>, Vec<Wire>) = switch.take_all("overlay").into_iter().partition(is_tunnel);
+    let (tunnels, other): (Vec<Wire>, Vec<Wire>) =
+        switch.take_all("overlay").into_iter().partition(is_tunnel);
     let bytes = |wires: Vec<Wire>| wires.into_iter().map(|wire| wire.bytes).collect();
     (bytes(tunnels), bytes(other))
 }
@@ -91,8 +92,7 @@ fn no_more_than_256_wait_in_all() {
     let (_, other) = left(&mut switch);
     assert!(other.is_empty());
     let lost = 64 * 6 - 256;
-    let each: Vec<String> =
-        (11..17).map(|n| format!("192.0.2.{n}: tx_frames 64, tx_bytes 3840")).collect();
+    let each: Vec<String> = (11..17).map(|n| format!("192.0.2.{n}: tx_frames 64, tx_bytes 3840")).collect();
     switch.expect_counters(&format!(
         "a: rx_frames 64, rx_bytes 3840, flooded 64; overlay: unresolved {lost}; {}",
         each.join("; ")
@@ -205,20 +205,16 @@ fn answers_to_no_question_are_not_heard() {
 /// A peer outside of the subnet is reached by the gateway's MAC, which alone is asked for.
 #[test]
 fn a_gateway_is_the_next_hop_to_what_is_not_on_the_link() {
-    for (text, gateway, far) in [
-        (BLUE.to_owned(), "192.0.2.1", "198.51.100.11"),
-        (blue6(), "2001:db8::1", "2001:db8:5::11"),
-    ] {
+    for (text, gateway, far) in
+        [(BLUE.to_owned(), "192.0.2.1", "198.51.100.11"), (blue6(), "2001:db8::1", "2001:db8:5::11")]
+    {
         let near = if text == BLUE { PEER } else { PEER6 };
         let other = if text == BLUE { OTHER } else { OTHER6 };
         let text = overlay(&text, &format!("gateway_ip = \"{gateway}\"")).replace(other, far);
         let mut switch = Switch::from(&text);
         switch.settle();
-        let asked: Vec<IpAddr> = switch
-            .take_all("overlay")
-            .iter()
-            .filter_map(|wire| asked_for(&wire.bytes))
-            .collect();
+        let asked: Vec<IpAddr> =
+            switch.take_all("overlay").iter().filter_map(|wire| asked_for(&wire.bytes)).collect();
         assert_eq!(asked, [ip(gateway), ip(near)]);
         let router = mac(0x81);
         switch.send("overlay", answer(near, PEER_MAC));

@@ -19,7 +19,8 @@ fn too_big_from(router4: &str, router6: &str, about: &[u8], mtu: u16) -> Vec<u8>
     let kind = if v4 { 1 } else { 58 };
     let len = message.len();
     let mut bytes =
-        spec(&format!("eth src={PEER_MAC} dst={VTEP_MAC} ip src={from} dst={to} proto={kind} len={len}")).bytes;
+        spec(&format!("eth src={PEER_MAC} dst={VTEP_MAC} ip src={from} dst={to} proto={kind} len={len}"))
+            .bytes;
     let at = bytes.len() - len;
     let sum = if v4 {
         Sum::of(&message)

@@ -119,7 +119,9 @@ fn another_udp_port_is_used_both_ways() {
 fn ttl_dscp_and_vni_are_the_new_ones() {
     let mut switch = blue();
     everyone_speaks(&mut switch);
-    switch.reload(&overlay(BLUE, "ttl = 3\ndscp = 8").replace("segmentation_id = 1001", "segmentation_id = 1002"));
+    switch.reload(
+        &overlay(BLUE, "ttl = 3\ndscp = 8").replace("segmentation_id = 1001", "segmentation_id = 1002"),
+    );
     assert_eq!(switch.knows("blue", B).as_deref(), Some(PEER), "another VNI is the same network");
     forwards(&mut switch, B, &Packet { ttl: 3, ..packet(vec![]).ours(PEER) }.class(32).vni(1002));
     switch.forget();
@@ -167,7 +169,8 @@ fn no_overlay_no_tunnels() {
     let mut switch = started(&format!("{BLUE}{SECOND}"));
     everyone_speaks(&mut switch);
     let at = BLUE.find("[[network]]").unwrap();
-    let local = format!("{}{SECOND}", &BLUE[at..]).replace("network_type = \"vxlan\"\nsegmentation_id = 1001\n", "");
+    let local =
+        format!("{}{SECOND}", &BLUE[at..]).replace("network_type = \"vxlan\"\nsegmentation_id = 1001\n", "");
     switch.reload(&local);
     switch.forget();
     switch.send("a", inner(B, A));

@@ -25,7 +25,8 @@ fn it_announces_itself_twice_and_asks_for_its_peers() {
     assert_eq!(asked, [ip(PEER), ip(OTHER)]);
     switch.expect_counters("overlay: tx_frames 3, tx_bytes 126");
     switch.advance(secs(2));
-    let again = switch.take_all("overlay").iter().filter(|w| Arp::parse(&w.bytes).unwrap().is_announcement()).count();
+    let again =
+        switch.take_all("overlay").iter().filter(|w| Arp::parse(&w.bytes).unwrap().is_announcement()).count();
     assert_eq!(again, 1, "RFC 5227, 2.3: two announcements, two seconds apart");
     switch.forget();
 }
@@ -33,7 +34,9 @@ fn it_announces_itself_twice_and_asks_for_its_peers() {
 #[test]
 fn arp_for_its_address_is_answered_and_for_no_other() {
     let mut switch = fresh(BLUE);
-    let asks = |target: &str| arp::request(PEER_MAC, [192, 0, 2, 200].into(), target.parse().unwrap(), None).to_vec();
+    let asks = |target: &str| {
+        arp::request(PEER_MAC, [192, 0, 2, 200].into(), target.parse().unwrap(), None).to_vec()
+    };
     switch.send("overlay", asks(LOCAL));
     let bytes = switch.take("overlay").bytes;
     assert_eq!(bytes[..12], [PEER_MAC.0, VTEP_MAC.0].concat());
@@ -74,7 +77,9 @@ fn pings_are_answered() {
         let mut switch = fresh(&text);
         switch.send("overlay", ping(VTEP_MAC, from, to, "echo"));
         let reply = switch.take("overlay").bytes;
-        let wanted = spec(&format!("eth src={VTEP_MAC} dst={PEER_MAC} ip src={to} dst={from} icmp reply id=7 seq=3 len=56"));
+        let wanted = spec(&format!(
+            "eth src={VTEP_MAC} dst={PEER_MAC} ip src={to} dst={from} icmp reply id=7 seq=3 len=56"
+        ));
         let at = if len == 98 { 34 } else { 54 };
         assert_eq!((&reply[..12], &reply[at..]), (&wanted.bytes[..12], &wanted.bytes[at..]));
         assert_eq!(reply[at - 8..at], wanted.bytes[at - 8..at], "addresses");
