@@ -335,6 +335,7 @@ impl Overlay {
             });
         });
         if !self.bench.samples.is_empty() {
+            self.bench.shard.tunnels.flush(&self.bench.tables);
             let all: u64 = self.bench.tables.ports.iter().flatten().map(|p| p.counters.forwarded.get()).sum();
             assert!(all > 0, "frames pass");
             for port in self.bench.tables.ports.iter().flatten().filter(|_| encapsulate) {

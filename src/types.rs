@@ -16,6 +16,9 @@ pub struct ParseError(pub String);
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// The bits of an address in what a little-endian load of eight bytes gives.
+    pub const MASK: u64 = (1 << 48) - 1;
+
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 

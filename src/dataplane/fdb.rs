@@ -17,7 +17,6 @@ use crate::types::{Mac, NetIdx, PortIdx};
 
 const WAYS: usize = 4;
 const EMPTY: u64 = u64::MAX;
-const MAC_MASK: u64 = (1 << 48) - 1;
 
 /// A MAC within a network, as one integer: the look-up key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -38,7 +37,7 @@ impl FdbKey {
 
     /// The address.
     pub fn mac(self) -> Mac {
-        Mac::from_bits(self.0 & MAC_MASK)
+        Mac::from_bits(self.0 & Mac::MASK)
     }
 
     /// The network.

@@ -14,11 +14,10 @@ use crate::frame::{Frame, Offload};
 use crate::stats::DropReason;
 use crate::tables::tunnel::Underlay;
 use crate::tables::{NetEntry, PortEntry, Segments, Tables};
-use crate::types::{NetIdx, PortIdx};
+use crate::types::{Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, SERVICE_VLAN, TAG, VLAN, is_tag};
 use crate::wire::partial::partial_checksum;
 
-const MAC_MASK: u64 = (1 << 48) - 1;
 /// 01-80-C2-00-00-0x as a little-endian load gives it, and the bits of it that count.
 const RESERVED: (u64, u64) = (0x0000_00c2_8001, 0xf0ff_ffff_ffff);
 /// Below this the field behind the addresses is a length (IEEE 802.3-2018, 3.2.6).
@@ -65,7 +64,7 @@ struct Addresses {
 fn addresses(frame: &Frame, short: DropReason) -> Result<Addresses, DropReason> {
     let head = frame.head();
     let (Some(low), Some(high)) = (load(head, 0), load(head, 6)) else { return Err(short) };
-    let (destination, source) = (low & MAC_MASK, high & MAC_MASK);
+    let (destination, source) = (low & Mac::MASK, high & Mac::MASK);
     if source & 1 != 0 || source == 0 {
         return Err(if source == 0 { DropReason::SourceZero } else { DropReason::SourceMulticast });
     }

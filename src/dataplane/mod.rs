@@ -155,29 +155,51 @@ pub fn process(
     }
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mut learned = None;
-    let mut ends = Ends::of(ingress, port);
+    let mut ends = Ends::default();
     for (frame, classified) in burst.drain(..).zip(&classified) {
+        let (tunnel, bytes) = (from_tunnel(classified), frame.len() as u64);
         let ended = match classified {
-            Ok(classified) => {
-                if classified.from_tunnel {
-                    ends.came_out(classified.ingress, classified.network, &frame, tables, shard);
-                }
-                match tables.network(classified.network) {
-                    None => Err(DropReason::VlanNotAllowed),
-                    Some(network) => {
-                        if learned != Some(classified.source.key) {
-                            bridge::learn(classified, tables, network, shard, seconds, tracer);
-                            learned = Some(classified.source.key);
-                        }
-                        bridge::forward(frame, classified, (tables, network), shard, out, tracer)
+            Ok(classified) => match tables.network(classified.network) {
+                None => Err(DropReason::VlanNotAllowed),
+                Some(network) => {
+                    if learned != Some(classified.source.key) {
+                        bridge::learn(classified, tables, network, shard, seconds, tracer);
+                        learned = Some(classified.source.key);
                     }
+                    bridge::forward(frame, classified, (tables, network), shard, out, tracer)
                 }
-            }
-            Err(stop) => stopped(frame, *stop, &mut ends, tables, shard, now, out, tracer),
+            },
+            Err(stop) => stopped(frame, *stop, ingress, (tables, shard), now, out, tracer),
         };
-        ends.count(ended, shard, tracer);
+        if let Err(reason) = ended {
+            tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
+            shard.last_drop = Some(reason);
+        }
+        match tunnel {
+            None => ends.count(ended, port),
+            Some((peer, network)) => {
+                shard.tunnels.count_rx(peer, network, bytes, ended);
+                if !matches!(ended, Ok(Sent::Forwarded | Sent::Flooded))
+                    && let Some(peer) = tables.port(peer)
+                {
+                    Ends::default().count(ended, peer);
+                }
+                ends.consumed += 1;
+            }
+        }
     }
-    ends.flush();
+    ends.flush(port);
+}
+
+/// The tunnel port and the network of a frame that came out of a tunnel. It is consumed where it arrived and begins anew at
+/// its peer's port.
+#[inline(always)]
+fn from_tunnel(classified: &Result<Classified, Stop>) -> Option<(PortIdx, NetIdx)> {
+    match classified {
+        Ok(classified) => classified.from_tunnel.then_some((classified.ingress, classified.network)),
+        Err(Stop::DropInner(peer, network, _)) => Some((*peer, *network)),
+        Err(_) => None,
+    }
 }
 
 /// How a frame ended that was not dropped.
@@ -191,104 +213,48 @@ enum Sent {
 
 /// What becomes of a frame that does not get to the bridge.
 #[cold]
-#[allow(clippy::too_many_arguments)] // as `process`
-fn stopped<'t>(
+fn stopped(
     frame: Frame,
     stop: Stop,
-    ends: &mut Ends<'t>,
-    tables: &'t Tables,
-    shard: &mut Shard,
+    ingress: PortIdx,
+    (tables, shard): (&Tables, &mut Shard),
     now: Instant,
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
-    if ends.index != ends.arrived {
-        ends.flush();
-    }
     match stop {
-        Stop::Drop(reason) => Err(reason),
-        Stop::DropInner(peer, network, reason) => {
-            ends.came_out(peer, network, &frame, tables, shard);
-            Err(reason)
-        }
+        Stop::Drop(reason) | Stop::DropInner(.., reason) => Err(reason),
         Stop::TooBig(network, mtu) => {
-            answer::too_big(&frame, mtu, (ends.index, network), (tables, shard), out, tracer)
+            answer::too_big(&frame, mtu, (ingress, network), (tables, shard), out, tracer)
         }
         Stop::Host => underlay::receive(&frame, tables, shard, now, out, tracer),
     }
 }
 
-/// How the frames of a burst ended, by the port that they came from. A frame out of a tunnel is consumed where it arrived and
-/// begins anew at its peer's port.
-struct Ends<'t> {
-    arrived: PortIdx,
-    arrived_at: &'t PortEntry,
-    /// Of the port whose frames are counted now.
-    index: PortIdx,
-    port: &'t PortEntry,
-    frames: u64,
-    bytes: u64,
+/// How the frames of a burst ended.
+#[derive(Default)]
+struct Ends {
     forwarded: u64,
     flooded: u64,
     consumed: u64,
 }
 
-impl<'t> Ends<'t> {
+impl Ends {
+    /// What is rare goes to the port's counters at once.
     #[inline(always)]
-    fn of(index: PortIdx, port: &'t PortEntry) -> Ends<'t> {
-        Ends {
-            arrived: index,
-            arrived_at: port,
-            index,
-            port,
-            frames: 0,
-            bytes: 0,
-            forwarded: 0,
-            flooded: 0,
-            consumed: 0,
-        }
-    }
-
-    /// The frame that ends next came out of a tunnel of this peer.
-    #[inline(always)]
-    fn came_out(
-        &mut self,
-        peer: PortIdx,
-        network: NetIdx,
-        frame: &Frame,
-        tables: &'t Tables,
-        shard: &mut Shard,
-    ) {
-        if self.index != peer {
-            self.flush();
-            if let Some(port) = tables.port(peer) {
-                (self.index, self.port) = (peer, port);
-            }
-        }
-        self.frames += 1;
-        self.bytes += frame.len() as u64;
-        shard.tunnels.count_rx(network, frame.len() as u64);
-    }
-
-    #[inline(always)]
-    fn count(&mut self, ended: Result<Sent, DropReason>, shard: &mut Shard, tracer: &mut impl Tracer) {
+    fn count(&mut self, ended: Result<Sent, DropReason>, port: &PortEntry) {
         match ended {
             Ok(Sent::Forwarded) => self.forwarded += 1,
             Ok(Sent::Flooded) => self.flooded += 1,
-            Ok(Sent::Answered) => self.port.counters.answered.add(1),
+            Ok(Sent::Answered) => port.counters.answered.add(1),
             Ok(Sent::Consumed) => self.consumed += 1,
-            Err(reason) => {
-                tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
-                self.port.counters.count_drop(reason, 1);
-                shard.last_drop = Some(reason);
-            }
+            Err(reason) => port.counters.count_drop(reason, 1),
         }
     }
 
-    /// Adds what was counted to the port's counters, and goes on with the port that the burst arrived at.
+    /// Adds what was counted to the port's counters.
     #[inline(always)]
-    fn flush(&mut self) {
-        let counters = &self.port.counters;
+    fn flush(self, PortEntry { counters, .. }: &PortEntry) {
         counters.forwarded.add(self.forwarded);
         if self.flooded > 0 {
             counters.flooded.add(self.flooded);
@@ -296,11 +262,5 @@ impl<'t> Ends<'t> {
         if self.consumed > 0 {
             counters.consumed.add(self.consumed);
         }
-        if self.frames > 0 {
-            counters.rx_frames.add(self.frames);
-            counters.rx_bytes.add(self.bytes);
-            self.arrived_at.counters.consumed.add(self.frames);
-        }
-        *self = Ends::of(self.arrived, self.arrived_at);
     }
 }

@@ -579,7 +579,7 @@ impl Frame {
     }
 
     /// Cuts `count` bytes off the front; the offload's offsets move along. `None` when the head is shorter than that.
-    #[inline]
+    #[inline(always)]
     pub fn trim_front(&mut self, count: usize) -> Option<()> {
         if count > self.head as usize {
             return None;
@@ -614,6 +614,7 @@ impl Frame {
     }
 
     /// Cuts a frame in one piece to `len` bytes; no effect when it is shorter or a chain.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         if self.is_linear() && len < self.head as usize {
             self.head = len as u32;

@@ -24,7 +24,7 @@ impl Key for u128 {
     }
 }
 
-/// See the module's documentation. Open addressing, at most half full.
+/// See the module's documentation. Open addressing, at most a quarter full: what a look-up finds at its second try only costs a mispredicted branch.
 #[derive(Clone, Debug)]
 pub struct Exact<K, V> {
     slots: Box<[Option<(K, V)>]>,
@@ -33,7 +33,7 @@ pub struct Exact<K, V> {
 impl<K: Key, V: Copy> Exact<K, V> {
     /// A map of these entries; of two with the same key the later one counts.
     pub fn new(entries: impl ExactSizeIterator<Item = (K, V)>) -> Exact<K, V> {
-        let slots = vec![None; (entries.len() * 2).next_power_of_two().max(4)];
+        let slots = vec![None; (entries.len() * 4).next_power_of_two()];
         let mut map = Exact { slots: slots.into() };
         for (key, value) in entries {
             let mut at = map.start(key);
@@ -56,7 +56,7 @@ impl<K: Key, V: Copy> Exact<K, V> {
     #[inline(always)]
     pub fn get(&self, key: K) -> Option<V> {
         let mut at = self.start(key);
-        // Half of the slots are empty, so this ends.
+        // Most slots are empty, so this ends.
         while let Some(Some((found, value))) = self.slots.get(at) {
             if *found == key {
                 return Some(*value);

@@ -51,6 +51,8 @@ pub struct Underlay {
     pub resolver: PortIdx,
     /// The local address.
     pub local: IpAddr,
+    /// The same as a key, by [`address_key`].
+    pub local_key: u128,
     /// Prefix length of its subnet.
     pub prefix_len: u8,
     /// The next hop to all that is not in the subnet.

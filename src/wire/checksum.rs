@@ -41,6 +41,17 @@ impl Sum {
         Sum(u64::from(u16::from_be(fold(total))))
     }
 
+    /// As [`of`](Self::of), for a few bytes whose number is known.
+    #[inline(always)]
+    pub fn of_array<const N: usize>(bytes: &[u8; N]) -> Sum {
+        let (words, rest) = bytes.as_chunks::<4>();
+        let words: u64 = words.iter().map(|&word| u64::from(u32::from_ne_bytes(word))).sum();
+        let (pairs, rest) = rest.as_chunks::<2>();
+        let pairs: u64 = pairs.iter().map(|&pair| u64::from(u16::from_ne_bytes(pair))).sum();
+        let last: u64 = rest.iter().map(|&last| u64::from(u16::from_ne_bytes([last, 0]))).sum();
+        Sum(u64::from(u16::from_be(fold(words + pairs + last))))
+    }
+
     /// The sum of one 32-bit field: of its two halves.
     #[inline(always)]
     pub const fn of_u32(field: u32) -> Sum {

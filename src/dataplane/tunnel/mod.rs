@@ -26,7 +26,7 @@ use crate::services::is_host;
 use crate::stats::DropReason;
 use crate::tables::Tables;
 use crate::tables::tunnel::{OUTER_MAX, OUTER_V4, Tunnel, Underlay, address_key, key_address, v4_key};
-use crate::types::{NetIdx, PortIdx, Vni};
+use crate::types::{Mac, NetIdx, PortIdx, Vni};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, HEADER};
 use crate::wire::partial::partial_checksum;
@@ -123,8 +123,11 @@ fn outer_v4(frame: &Frame, underlay: &Underlay) -> Result<Outer, Stop> {
     if vihl >> 4 != 4 || header < ipv4::HEADER || total < header || HEADER + total > frame.len() {
         return Err(DropReason::OuterLength.into());
     }
-    let whole = head.get(HEADER..HEADER + header).ok_or(DropReason::OuterLength)?;
-    if Sum::of(whole).checksum() != 0 {
+    let options = match header - ipv4::HEADER {
+        0 => Sum::ZERO,
+        len => head.get(HEADER + ipv4::HEADER..).and_then(|rest| rest.get(..len)).map_or(Sum::ZERO, Sum::of),
+    };
+    if (Sum::of_array(&fixed) + options).checksum() != 0 {
         return Err(DropReason::OuterChecksum.into());
     }
     if f0 & 0x3f != 0 || f1 != 0 {
@@ -173,11 +176,11 @@ fn outer_v6(frame: &Frame, underlay: &Underlay) -> Result<Outer, Stop> {
 /// Whether a packet is addressed to the local VTEP: to its MAC and address, or to a group that it is in.
 #[inline(always)]
 fn is_ours(to: u128, head: &[u8], underlay: &Underlay) -> bool {
-    let mac: [u8; 6] = load(head, 0).unwrap_or_default();
-    if mac == underlay.mac.0 {
-        to == address_key(underlay.local)
+    let mac = load(head, 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
+    if mac == underlay.mac.to_bits() {
+        to == underlay.local_key
     } else {
-        mac[0] & 1 == 1 && underlay.groups.iter().any(|group| address_key(*group) == to)
+        mac & 1 == 1 && underlay.groups.iter().any(|group| address_key(*group) == to)
     }
 }
 

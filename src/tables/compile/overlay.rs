@@ -73,6 +73,7 @@ pub(super) fn compile(
         port,
         resolver,
         local: overlay.local_ip,
+        local_key: address_key(overlay.local_ip),
         prefix_len: overlay.prefix_len,
         gateway: overlay.gateway_ip,
         mac,
