@@ -4,10 +4,12 @@
 //! - no device gets what it cannot carry, nor more than its MTU;
 //! - every chunk comes back.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use nuswitch::dataplane::fdb::Fdb;
 use nuswitch::dataplane::out::Out;
 use nuswitch::dataplane::tracer::Explain;
 use nuswitch::dataplane::{Shard, process};
@@ -20,6 +22,11 @@ use super::input::{Input, note};
 
 const IDS: [u16; 4] = [10, 20, 30, 4094];
 const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
+
+thread_local! {
+    /// By their numbers of chunks; with the epoch that each saw last. Only memory stays from one input to the next.
+    static SHARDS: RefCell<HashMap<(u32, u32), (u64, Shard)>> = RefCell::new(HashMap::new());
+}
 
 pub fn run(data: &[u8]) {
     reach(data);
@@ -41,9 +48,18 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
     }
     let chunks = (input.one_of(&[256u32, 512, 8]), input.one_of(&[8u32, 0]));
     let mut places = Places::default();
-    let mut shard = Shard::new(Pool::with_chunks(chunks.0, chunks.1).expect("memory"), 7);
-    let (mut now, mut epoch, mut ends) = (Instant(0), 0, [0; 3]);
-    while !input.is_empty() && epoch < 4 {
+    // Taken out, so that one that a failed input leaves behind is not used again.
+    let kept = SHARDS.with_borrow_mut(|shards| shards.remove(&chunks));
+    let (mut epoch, mut shard) =
+        kept.unwrap_or_else(|| (0, Shard::new(Pool::with_chunks(chunks.0, chunks.1).expect("memory"), 7)));
+    shard.fdb = Fdb::new(64, 300, 7);
+    shard.events.clear();
+    let (mut now, mut ends) = (Instant(0), [0; 3]);
+    for _ in 0..4 {
+        if input.is_empty() {
+            break;
+        }
+        // It counts up over all inputs, so that the shard sees that tables are others.
         epoch += 1;
         let tables = compile(&model, &devices, &mut places, epoch);
         shard.sync(&tables);
@@ -72,6 +88,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
             devices.retain(|key, _| model.attachments().any(|device| device.key == *key));
         }
     }
+    SHARDS.with_borrow_mut(|shards| shards.insert(chunks, (epoch, shard)));
     ends
 }
 
@@ -94,7 +111,7 @@ fn text(input: &mut Input<'_>) -> String {
         if !kind.is_empty() {
             natives.push(*name);
         }
-        let (mtu, limit) = (input.one_of(&[1500u16, 9000, 1280, 68]), input.one_of(&[8192u16, 2, 0]));
+        let (mtu, limit) = (input.one_of(&[1500u16, 9000, 1280, 68]), input.one_of(&[64u16, 2, 0]));
         let _ = write!(text, "[[network]]\nname = \"{name}\"\n{kind}mtu = {mtu}\nmac_limit = {limit}\n");
     }
     for port in 0..input.byte() % 7 {
