@@ -1,6 +1,6 @@
 //! How long packets may be: over-long ones are answered and not lost in silence; GSO frames are cut before they go in.
 
-use nuswitch::frame::Offload;
+use nuswitch::frame::{Caps, Offload};
 
 use super::super::frames::{Kind, Wire, gso, packet as whole, partial, verified};
 use super::super::switch::{ABLE, PLAIN};
@@ -94,6 +94,16 @@ fn whom_nobody_may_be_told_about_is_counted() {
         switch.expect_nothing("a");
         switch.expect_counters("a: rx_frames 1, rx_bytes 1465, mtu_exceeded 1");
     }
+}
+
+/// The answer too is no longer than its port takes.
+#[test]
+fn an_answer_that_does_not_fit_is_not_sent() {
+    let narrow = Caps { mtu: 500, ..ABLE };
+    let mut switch = resolved(Build::from(BLUE).caps("a", narrow));
+    switch.send("a", long(true, 1451));
+    switch.expect_nothing("a");
+    switch.expect_counters("a: rx_frames 1, rx_bytes 1465, mtu_exceeded 1");
 }
 
 /// An inner packet of an honest peer is never too long; one that is ends as from any other port.
