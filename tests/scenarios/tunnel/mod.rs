@@ -20,6 +20,7 @@ mod hostile;
 mod learned;
 mod mtu;
 mod neighbours;
+mod pair;
 mod pmtu;
 mod reload;
 mod stations;
