@@ -115,7 +115,7 @@ fn text(input: &mut Input<'_>) -> String {
         text.push_str("interface = \"eth9\"\ndriver = \"packet\"\n");
     }
     let (mut flat, mut natives) = (false, Vec::new());
-    let overlay = input.byte() % 3 != 0;
+    let overlay = input.one_of(&[false, true, true]);
     if overlay {
         let learn = input.flag();
         let _ = write!(
@@ -347,7 +347,7 @@ fn one(
 ) -> [u64; 3] {
     let underlay = *key == AttachmentKey::Overlay;
     let inner = bytes(input);
-    let tunnelled = underlay && input.byte() % 8 != 0;
+    let tunnelled = underlay && !input.byte().is_multiple_of(8);
     let bytes = if tunnelled { in_tunnel(input, &inner) } else { inner.clone() };
     let offload = if input.one_of(&[true, false, false, false, false]) { note(input) } else { Offload::NONE };
     let Some(mut frame) = shard.pool.frame_from(&bytes) else { return [0; 3] };

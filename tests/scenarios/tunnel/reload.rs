@@ -223,3 +223,59 @@ fn frames_on_their_way_during_a_reload_are_not_lost() {
         switch.forget();
     }
 }
+
+/// The underlay goes over to the other IP version, and back.
+#[test]
+fn the_underlay_may_change_its_ip_version() {
+    let mut switch = blue();
+    everyone_speaks(&mut switch);
+    for _ in 0..2 {
+        switch.reload(&blue6());
+        switch.settle();
+        resolve(&mut switch, &[PEER6, OTHER6]);
+        assert_eq!(switch.knows("blue", B), None, "its peer is gone");
+        switch.send("overlay", packet6(inner(A, B)).bytes());
+        switch.expect("a", inner(A, B));
+        forwards(&mut switch, B, &packet6(vec![]).ours(PEER6));
+        switch.forget();
+        switch.send("overlay", packet(inner(A, B)).bytes());
+        switch.expect_counters("overlay: rx_frames 1, rx_bytes 110, underlay_other 1");
+        switch.reload(BLUE);
+        switch.settle();
+        resolve(&mut switch, &[PEER, OTHER]);
+        switch.send("overlay", packet(inner(A, B)).bytes());
+        switch.expect("a", inner(A, B));
+        forwards(&mut switch, B, &packet(vec![]).ours(PEER));
+        switch.forget();
+    }
+}
+
+/// A gateway that comes, changes and goes: peers outside of the subnet are reached by it, and only by it.
+#[test]
+fn a_gateway_may_come_and_go() {
+    let far = "198.51.100.11";
+    let text = BLUE.replace(OTHER, far);
+    let by = |gateway: &str| overlay(&text, &format!("gateway_ip = \"{gateway}\""));
+    let mut switch = started(&by("192.0.2.1"));
+    resolve(&mut switch, &["192.0.2.1"]);
+    let sent_to_far = |switch: &mut Switch| {
+        switch.send("a", inner(BROADCAST, A));
+        let sent = switch.take_all("overlay");
+        let of_far = sent.into_iter().map(|wire| wire.bytes).find(|b| b[12..14] == [8, 0] && b[30] == 198);
+        of_far.map(|bytes| Mac(bytes[..6].try_into().unwrap()))
+    };
+    assert_eq!(sent_to_far(&mut switch), Some(PEER_MAC));
+    switch.reload(&by("192.0.2.2"));
+    assert_eq!(sent_to_far(&mut switch), None, "the new gateway has not answered yet");
+    switch.send("overlay", answer("192.0.2.2", mac(0x82)));
+    let waited = switch.take("overlay").bytes;
+    assert_eq!((&waited[..6], waited[30]), (&mac(0x82).0[..], 198));
+    switch.forget();
+    assert_eq!(sent_to_far(&mut switch), Some(mac(0x82)));
+    // With a wider subnet it is on the link, and asked for itself.
+    switch.reload(&by("192.0.2.2").replace("192.0.2.10/24", "192.0.2.10/4"));
+    assert_eq!(sent_to_far(&mut switch), None);
+    switch.send("overlay", answer(far, mac(0x83)));
+    assert_eq!(switch.take("overlay").bytes[..6], mac(0x83).0);
+    switch.forget();
+}
