@@ -28,16 +28,16 @@ mod vtep;
 mod workers;
 
 /// The next hop to all peers, on a link of its own kind: the MAC of whoever answers there.
-const PEER_MAC: Mac = mac(0x71);
-const LOCAL: &str = "192.0.2.10";
-const PEER: &str = "192.0.2.11";
-const OTHER: &str = "192.0.2.12";
+pub const PEER_MAC: Mac = mac(0x71);
+pub const LOCAL: &str = "192.0.2.10";
+pub const PEER: &str = "192.0.2.11";
+pub const OTHER: &str = "192.0.2.12";
 const LOCAL6: &str = "2001:db8::10";
 const PEER6: &str = "2001:db8::11";
 const OTHER6: &str = "2001:db8::12";
 
 /// One network in tunnels to two peers, and a guest of ours in it.
-const BLUE: &str = r#"
+pub const BLUE: &str = r#"
 [overlay]
 interface = "under0"
 local_ip = "192.0.2.10/24"
@@ -102,7 +102,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// A packet of a tunnel, as another VTEP sends it.
 #[derive(Clone)]
-struct Packet {
+pub struct Packet {
     /// Destination and source of the outer frame.
     macs: [Mac; 2],
     from: IpAddr,
@@ -118,7 +118,7 @@ struct Packet {
 }
 
 /// From the first peer to us, in `blue`.
-fn packet(inner: Vec<u8>) -> Packet {
+pub fn packet(inner: Vec<u8>) -> Packet {
     Packet {
         macs: [VTEP_MAC, PEER_MAC],
         from: ip(PEER),
@@ -138,7 +138,7 @@ fn packet6(inner: Vec<u8>) -> Packet {
 }
 
 impl Packet {
-    fn from(self, from: &str) -> Packet {
+    pub fn from(self, from: &str) -> Packet {
         Packet { from: ip(from), ..self }
     }
 
@@ -150,11 +150,11 @@ impl Packet {
         Packet { class, ..self }
     }
 
-    fn vni(self, vni: u32) -> Packet {
+    pub fn vni(self, vni: u32) -> Packet {
         Packet { vni, ..self }
     }
 
-    fn flags(self, flags: u8) -> Packet {
+    pub fn flags(self, flags: u8) -> Packet {
         Packet { flags, ..self }
     }
 
@@ -165,7 +165,7 @@ impl Packet {
     }
 
     /// RFC 7348, section 5, written by hand.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut vxlan = vec![self.flags, 0, 0, 0];
         vxlan.extend((self.vni << 8).to_be_bytes());
         vxlan.extend(&self.inner);
@@ -275,14 +275,14 @@ fn answer(address: &str, mac: Mac) -> Vec<u8> {
 }
 
 /// The underlay's neighbours answer.
-fn resolve(switch: &mut Switch, peers: &[&str]) {
+pub fn resolve(switch: &mut Switch, peers: &[&str]) {
     for peer in peers {
         switch.send("overlay", answer(peer, PEER_MAC));
     }
     switch.forget();
 }
 
-fn blue() -> Switch {
+pub fn blue() -> Switch {
     started(BLUE)
 }
 
@@ -306,7 +306,7 @@ fn resolved(build: Build) -> Switch {
 }
 
 /// An inner frame of 60 bytes.
-fn inner(to: Mac, from: Mac) -> Vec<u8> {
+pub fn inner(to: Mac, from: Mac) -> Vec<u8> {
     frame().to(to).from(from).ethertype(0x88b5).wire().bytes
 }
 
