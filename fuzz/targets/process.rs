@@ -32,6 +32,7 @@ const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 9];
 thread_local! {
     /// By their numbers of chunks; with the epoch that each saw last. Only memory stays from one input to the next.
     static SHARDS: RefCell<HashMap<(u32, u32), (u64, Shard)>> = RefCell::new(HashMap::new());
+    static MODELS: RefCell<HashMap<String, Option<Model>>> = RefCell::new(HashMap::new());
 }
 
 pub fn run(data: &[u8]) {
@@ -41,7 +42,7 @@ pub fn run(data: &[u8]) {
 /// As [`run`]; gives the frames that were forwarded, flooded and dropped.
 pub fn reach(data: &[u8]) -> [u64; 3] {
     let mut input = Input::new(data);
-    let Ok(mut model) = model::load(&text(&mut input), "fuzz.toml") else { return [0; 3] };
+    let Some(mut model) = load(text(&mut input)) else { return [0; 3] };
     let mut devices = HashMap::new();
     for device in model.attachments() {
         let mtu = input.one_of(&[1500u16, 9000, 1400, 100]);
@@ -88,7 +89,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
             for (sum, count) in ends.iter_mut().zip(ended) {
                 *sum += count;
             }
-            now = Instant(now.0 + u64::from(input.one_of(&[0u32, 1, 200, 400])) * 1_000_000_000);
+            now = Instant(now.0 + u64::from(input.one_of(&[0u32, 0, 0, 0, 0, 1, 200, 400])) * 1_000_000_000);
             shard.fdb.sweep(now.0);
             underlay::poll(&tables, &mut shard, now, &mut out);
             out.flush(|_, _| {});
@@ -97,7 +98,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
         underlay::close(&mut shard, &tables, now);
         assert_eq!(shard.pool.free_chunks(), (chunks.0 as usize, chunks.1 as usize), "chunks");
         // A reload: networks keep their names and change what they are; ports that stay keep their devices.
-        if let Ok(next) = model::load(&text(&mut input), "fuzz.toml")
+        if let Some(next) = load(text(&mut input))
             && next.attachments().all(|device| devices.contains_key(&device.key))
         {
             model = next;
@@ -106,6 +107,17 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
     }
     SHARDS.with_borrow_mut(|shards| shards.insert(chunks, (epoch, shard)));
     ends
+}
+
+/// The model of a file. Most inputs differ behind their files, and reading one takes longer than all frames do.
+fn load(text: String) -> Option<Model> {
+    MODELS.with_borrow_mut(|models| {
+        if models.len() >= 4096 {
+            models.clear();
+        }
+        let read = |text: &String| model::load(text, "fuzz.toml").ok();
+        models.entry(text).or_insert_with_key(read).clone()
+    })
 }
 
 /// A file with up to four networks and six ports; not always a right one.
