@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::egress::{self, Exit};
+use super::egress::{self, Exit, Refused};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
@@ -67,9 +67,13 @@ fn reply(
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
     let network = tables.network(index).ok_or(DropReason::VlanNotAllowed)?;
-    let port = tables.port(back).filter(|port| port.tunnel().is_none()).ok_or(DropReason::MtuExceeded)?;
     let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
     let exit = Exit { to: back, index, network, from_tunnel: false };
+    let port = match egress::admit(&frame, &exit, tables) {
+        Ok(port) if port.tunnel().is_none() => port,
+        Err(Refused::Drop(reason)) => return Err(reason),
+        _ => return Err(DropReason::MtuExceeded),
+    };
     egress::send(frame, &exit, port, (tables, shard), out, tracer)?;
     Ok(Sent::Answered)
 }

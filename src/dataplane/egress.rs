@@ -43,6 +43,10 @@ pub(super) fn admit<'t>(
         if exit.from_tunnel {
             return Err(Refused::Drop(DropReason::SplitHorizon));
         }
+        if is_tagged(frame) {
+            // RFC 7348, section 6.1: none goes in. It is one that was hidden behind a priority tag.
+            return Err(Refused::Drop(DropReason::InnerTag));
+        }
         let longest = port.plain_len.min(tunnel.longest_inner());
         if frame.len() > longest && segment::segment_len(frame) > longest {
             return Err(Refused::TooBig(u16::try_from(longest.saturating_sub(HEADER)).unwrap_or(u16::MAX)));
@@ -176,6 +180,7 @@ fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
     Some(())
 }
 
+#[inline(always)]
 fn is_tagged(frame: &Frame) -> bool {
     let ethertype = frame.head().get(12..).and_then(|rest| rest.first_chunk());
     ethertype.is_some_and(|bytes| is_tag(u16::from_be_bytes(*bytes)))

@@ -6,6 +6,7 @@
 
 pub mod compile;
 pub mod exact;
+pub mod learned;
 pub mod slots;
 pub mod tunnel;
 

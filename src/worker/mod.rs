@@ -311,7 +311,7 @@ impl Core {
             if tables.underlay_worker() == Some(self.index) {
                 underlay::configure(&mut self.shard, tables, now, &mut self.out);
             } else {
-                self.shard.vtep = None;
+                underlay::close(&mut self.shard, tables, now);
             }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }
@@ -497,7 +497,7 @@ impl Core {
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
         self.shard.tunnels.flush(tables);
-        for note in self.shard.notes.take() {
+        for note in self.shard.notes.take(now) {
             let _ = self.notices.send(Notice::Underlay(note));
         }
         self.load.free_buffers = self.shard.pool.free_small() as u64;

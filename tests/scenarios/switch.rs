@@ -31,6 +31,8 @@ use tokio::sync::mpsc;
 
 use super::frames::{IntoWire, Wire};
 
+mod learned;
+
 /// A device that carries everything, as a TAP does.
 pub const ABLE: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
 /// A device that carries finished frames only, as AF_XDP does.
