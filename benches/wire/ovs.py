@@ -39,9 +39,9 @@ class OpenVSwitch:
     def bridge(self, name, mac):
         self.configure("add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", f"other-config:hwaddr={mac}")
 
-    def port(self, bridge, name, kind, **settings):
+    def port(self, bridge, name, kind, settings):
         """Adds a port; gives why it does not work, if so."""
-        words = [f"options:{key.replace('_', '-')}={value}" for key, value in settings.items()]
+        words = [f"options:{key}={value}" for key, value in settings.items()]
         self.configure("add-port", bridge, name, "--", "set", "interface", name, f"type={kind}", *words)
         return self.configure("get", "interface", name, "error").strip().strip('[]"')
 
