@@ -477,8 +477,8 @@ pub struct Frame {
 }
 
 /// Takes all frames out of a burst, in order, with their places in it. As `drain`, but a frame never becomes an
-/// `Option<Frame>` on its way: that is copied in other pieces than it is read in, and the CPU then waits for its own
-/// stores, for longer than all else takes that the path does with a frame. When `take` panics, the rest leaks.
+/// `Option<Frame>` on its way: the compiler copies that in other pieces than it then reads, and such a read waits until
+/// the stores before it are done. When `take` panics, the rest leaks.
 #[inline(always)]
 pub fn take_each<const N: usize>(burst: &mut ArrayVec<Frame, N>, mut take: impl FnMut(usize, Frame)) {
     let len = burst.len();
