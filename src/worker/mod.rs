@@ -497,9 +497,9 @@ impl Core {
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
         self.shard.tunnels.flush(tables);
-        for note in self.shard.notes.take(now) {
+        self.shard.notes.take(now, |note| {
             let _ = self.notices.send(Notice::Underlay(note));
-        }
+        });
         self.load.free_buffers = self.shard.pool.free_small() as u64;
         self.mesh.link(self.index).show(self.load);
         for port in &self.rings {
