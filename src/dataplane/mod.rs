@@ -143,7 +143,7 @@ pub fn process(
         (Segments::Underlay, Some(underlay)) => {
             // The inner transport header lies behind the first cache line, which is on its way already.
             for frame in burst.iter() {
-                frame.head().get(INNER).into_iter().for_each(crate::sys::prefetch);
+                frame.prefetch(INNER);
             }
             for frame in burst.iter_mut() {
                 classified.push(ingress::classify_tunnel(

@@ -516,6 +516,12 @@ impl Frame {
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.head as usize) }
     }
 
+    /// Brings the cache line of a byte of the first piece near.
+    #[inline(always)]
+    pub fn prefetch(&self, at: usize) {
+        self.head().get(at).into_iter().for_each(super::prefetch);
+    }
+
     /// As [`Frame::head`], to write.
     #[inline(always)]
     pub fn head_mut(&mut self) -> &mut [u8] {
