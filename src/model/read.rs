@@ -265,6 +265,7 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
         segment: Segment::Local,
         mtu: mtu.as_ref().ok().and_then(|mtu| mtu.as_ref()).map_or(1500, |mtu| *mtu.get_ref()),
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 8192),
+        external: false,
         origin: origin(&table, report),
     };
     if let Ok(network_type) = network_type {

@@ -67,6 +67,10 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
         physical.object.vlan_ranges = physical.ranges.items.iter().map(|range| *range.get_ref()).collect();
     }
     Model {
+        subnets: Vec::new(),
+        routers: Vec::new(),
+        floating_ips: Vec::new(),
+        conntrack: Default::default(),
         switch,
         overlay: overlay.ok().flatten().map(finished_overlay),
         physical_networks: physical_networks.into_iter().map(|physical| physical.object).collect(),
@@ -447,6 +451,7 @@ fn finished_ports(ports: Vec<DraftPort>, attachments: Vec<Result<Attachment, Rep
         let one_station = matches!(interface, Interface::Tap { .. } | Interface::Guest { .. });
         let generated = || one_station.then(|| generated_mac(&port.name, &mut taken));
         finished.push(Port {
+            fixed_ips: Vec::new(),
             id: super::id("port", &port.name),
             mac_address: mac.map(Spanned::into_inner).or_else(generated),
             name: port.name,
