@@ -105,6 +105,12 @@ drop_reasons! {
     SplitHorizon = "split_horizon": "came from a tunnel and would leave by another",
     Unresolved = "unresolved": "the next hop to its peer does not answer, or too many wait for it",
     RxTruncated = "rx_truncated": "the device delivered only a part of it",
+    NotIp = "not_ip": "for a router, and neither IP nor ARP",
+    NoRoute = "no_route": "the router has no route to its destination",
+    TtlExceeded = "ttl_exceeded": "its TTL or hop limit ends at the router",
+    DirectedBroadcast = "directed_broadcast": "to all hosts of another subnet, which no router forwards",
+    RouterLoop = "router_loop": "passed too many routers of this switch in one go",
+    NoService = "no_service": "for the router itself, which has no such service",
 }
 
 /// Counters of one port, as `show ports` and the API give them. Drops count at the port that the frame came from, but

@@ -112,6 +112,8 @@ pub use validate::OBJECTS_MAX;
 use diagnostic::Report;
 use reader::Reader;
 
+use crate::types::Mac;
+
 /// The name space of all identifiers that follow from names.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6e75_7377_6974_5e68_8c5d_0f1a_7c1e_2b39);
 
@@ -163,6 +165,8 @@ pub enum AttachmentKey {
     Tunnel(IpAddr),
     /// Where tunnel packets wait for their next hop. No device of its own.
     Resolver,
+    /// The interface of the router of this name that has this MAC. No device of its own.
+    Interface(String, Mac),
 }
 
 impl std::fmt::Display for AttachmentKey {
@@ -173,6 +177,7 @@ impl std::fmt::Display for AttachmentKey {
             AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
             AttachmentKey::Tunnel(remote) => write!(f, "tunnel to {remote}"),
             AttachmentKey::Resolver => f.write_str("resolver"),
+            AttachmentKey::Interface(router, mac) => write!(f, "router \"{router}\", interface {mac}"),
         }
     }
 }

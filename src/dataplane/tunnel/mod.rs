@@ -13,10 +13,9 @@
 //! frame is what the kernel merged, and has been checked there.
 
 mod ecn;
-mod flow;
-pub mod tally;
 pub mod vxlan;
 
+use super::flow;
 use super::ingress::Stop;
 use super::underlay::{Note, Notes};
 use crate::frame::Frame;

@@ -1,0 +1,308 @@
+//! The router: frames that the bridge delivered to an interface's port, routed as a burst of their own once the burst that
+//! they came with has passed the bridge.
+//!
+//! ```text
+//! header ─▶ FIB ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
+//!   │        │         │           └ not known: to the home of the interface that it leaves by
+//!   │        │         └ ICMP error
+//!   │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
+//!   │        └ no route: ICMP error
+//!   └ dropped
+//! ```
+//!
+//! An interface's *home* is the worker of its port ([`super::gateway`] is what it does there); a frame gets there as to any
+//! port, by [`Out`]. One that is still to be sent has the interface's own MAC as its source; any other was sent to it.
+//!
+//! Accounting: to the interface that a packet came by it is `tx`; to the one that it leaves by it is `rx`, and ends there as
+//! the bridge says. What ends in the router itself ends at the interface that it came by.
+
+pub(super) mod errors;
+mod check;
+pub mod neighbours;
+
+use super::bridge;
+use super::fdb::FdbKey;
+use super::ingress::Classified;
+use super::out::Out;
+use super::tracer::Tracer;
+use super::{Sent, Shard, flow, segment};
+use errors::{Error, tell};
+use crate::frame::Frame;
+use crate::stats::DropReason;
+use crate::tables::fib::{Hop, Route};
+use crate::tables::router::{Interface, RouterEntry};
+use crate::tables::tunnel::{key_address, v4_key};
+use crate::tables::{PortEntry, Tables};
+use crate::types::{Instant, Mac, PortIdx};
+use crate::wire::checksum::Sum;
+use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
+
+/// Routers of ours that a packet passes in one go, at most.
+const MAX_ROUTERS: usize = 16;
+/// ICMP errors a second that an interface causes, and at once (RFC 1812, 4.3.2.8; RFC 4443, 2.4(f)).
+pub(super) const ERRORS: (u32, u32) = (100, 50);
+
+/// A frame that the bridge delivered to a router's interface.
+pub(super) struct Delivered {
+    pub(super) frame: Frame,
+    pub(super) interface: PortIdx,
+}
+
+/// Where a packet is, and in whose hands.
+#[derive(Clone, Copy)]
+pub(super) struct At<'t> {
+    pub(super) index: PortIdx,
+    pub(super) port: &'t PortEntry,
+    pub(super) interface: &'t Interface,
+    pub(super) router: &'t RouterEntry,
+}
+
+impl<'t> At<'t> {
+    #[inline(always)]
+    pub(super) fn new(index: PortIdx, tables: &'t Tables) -> Option<At<'t>> {
+        let port = tables.port(index)?;
+        let interface = port.interface()?;
+        Some(At { index, port, interface, router: tables.router(interface.router)? })
+    }
+}
+
+/// Why a packet goes no further.
+enum Stop {
+    Drop(DropReason),
+    /// Its sender is told.
+    Tell(Error, DropReason),
+}
+
+impl From<DropReason> for Stop {
+    fn from(reason: DropReason) -> Stop {
+        Stop::Drop(reason)
+    }
+}
+
+/// Routes all frames that were delivered to interfaces, and what that delivers to further ones.
+pub(super) fn route(
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    for _ in 0..MAX_ROUTERS {
+        for delivered in std::mem::take(&mut shard.delivered) {
+            route_one(delivered, tables, shard, now, out, tracer);
+        }
+        if shard.delivered.is_empty() {
+            return;
+        }
+    }
+    for Delivered { interface, .. } in std::mem::take(&mut shard.delivered) {
+        drop_at(interface, DropReason::RouterLoop, (tables, shard), tracer);
+    }
+}
+
+#[inline(always)]
+fn route_one(
+    delivered: Delivered,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    let Delivered { mut frame, interface } = delivered;
+    let Some(at) = At::new(interface, tables) else { return };
+    shard.tally.count_tx(interface, frame.len() as u64);
+    let way = if at.port.up { way(&mut frame, &at, tables, shard, now, tracer) } else { Err(DropReason::PortDown.into()) };
+    match way {
+        Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
+        Ok(Way::Home) => {
+            tracer.say("router", || format!("for router {} itself", at.router.name));
+            out.push(interface, frame);
+        }
+        Err(Stop::Drop(reason)) => drop_at(interface, reason, (tables, shard), tracer),
+        Err(Stop::Tell(error, reason)) => {
+            tell(&frame, error, &at, (tables, shard), now, out, tracer);
+            drop_at(interface, reason, (tables, shard), tracer);
+        }
+    }
+}
+
+/// Where a packet goes.
+enum Way<'t> {
+    /// To the neighbour with this address, by this interface.
+    Out(At<'t>, u128),
+    Home,
+}
+
+/// Decides where a packet goes, and takes one from its TTL or hop limit.
+#[inline(always)]
+fn way<'t>(
+    frame: &mut Frame,
+    at: &At<'t>,
+    tables: &'t Tables,
+    shard: &mut Shard,
+    now: Instant,
+    tracer: &mut impl Tracer,
+) -> Result<Way<'t>, Stop> {
+    let _ = (&shard, now);
+    let head = frame.head();
+    let kind = load::<2>(head, HEADER - 2).map(u16::from_be_bytes);
+    let (route, destination, ttl) = match kind {
+        Some(IPV4) => {
+            let packet = check::v4(head)?;
+            (at.router.fib.v4(packet.destination), v4_key(packet.destination), packet.ttl)
+        }
+        Some(IPV6) => {
+            let packet = check::v6(head)?;
+            if packet.is_link_local {
+                return Ok(Way::Home);
+            }
+            (at.router.fib.v6(packet.destination), packet.destination, packet.hop_limit)
+        }
+        Some(ARP) => return Ok(Way::Home),
+        _ => return Err(DropReason::NotIp.into()),
+    };
+    let (interface, next) = match route {
+        Some(Route::Connected(interface)) => (*interface, destination),
+        Some(Route::Via(hops)) => {
+            let Hop { interface, address } = hop(hops, head).ok_or(DropReason::NoRoute)?;
+            (interface, address)
+        }
+        Some(Route::Local | Route::Translated) => return Ok(Way::Home),
+        Some(Route::Broadcast) => return Err(DropReason::DirectedBroadcast.into()),
+        None => return Err(Stop::Tell(Error::NoRoute, DropReason::NoRoute)),
+    };
+    let to = At::new(interface, tables).filter(|to| to.port.up).ok_or(DropReason::PortDown)?;
+    tracer.say("router", || {
+        let (destination, next) = (key_address(destination), key_address(next));
+        let router = &at.router.name;
+        if destination == next {
+            format!("router {router}: {destination} is on the network of interface {}", to.port.name)
+        } else {
+            format!("router {router}: {destination} is behind {next} on the network of interface {}", to.port.name)
+        }
+    });
+    if ttl <= 1 {
+        return Err(Stop::Tell(Error::TimeExceeded, DropReason::TtlExceeded));
+    }
+    if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
+        return Err(Stop::Tell(Error::TooBig(to.interface.mtu), DropReason::MtuExceeded));
+    }
+    count_down(frame.head_mut(), kind == Some(IPV4));
+    Ok(Way::Out(to, next))
+}
+
+/// One of several next hops, the same for all packets of a flow.
+#[inline(always)]
+pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
+    match hops {
+        [hop] => Some(*hop),
+        hops => {
+            let spread = u128::from(flow::hash(head)) * hops.len() as u128;
+            hops.get(usize::try_from(spread >> 64).unwrap_or(0)).copied()
+        }
+    }
+}
+
+/// One from the TTL, with the header's checksum (RFC 1141), or from the hop limit.
+#[inline(always)]
+fn count_down(head: &mut [u8], is_v4: bool) {
+    if is_v4 {
+        if let Some([ttl, _, c0, c1]) = head.get_mut(HEADER + 8..).and_then(|rest| rest.first_chunk_mut()) {
+            *ttl = ttl.wrapping_sub(1);
+            // RFC 1624, equation 3, for a word that is less by 0x0100.
+            let sum = Sum::from(!u16::from_be_bytes([*c0, *c1])) + Sum::from(!0x0100);
+            [*c0, *c1] = sum.checksum().to_be_bytes();
+        }
+    } else if let Some(hop_limit) = head.get_mut(HEADER + 7) {
+        *hop_limit = hop_limit.wrapping_sub(1);
+    }
+}
+
+/// Sends a packet to a neighbour on the network of an interface, if its MAC is known here, or else to the interface's home.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn leave(
+    mut frame: Frame,
+    to: &At<'_>,
+    next: u128,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+    let mac = shard.neighbours.get(to.index, next, seconds);
+    address(frame.head_mut(), to.interface.mac, mac.unwrap_or_default());
+    if let Some(mac) = mac {
+        tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));
+        emit(frame, to, tables, shard, out, tracer);
+    } else {
+        tracer.say("router", || format!("the MAC of {} is to be found out: the packet waits", key_address(next)));
+        out.push(to.index, frame);
+    }
+}
+
+/// Writes both MACs.
+#[inline(always)]
+pub(super) fn address(head: &mut [u8], source: Mac, destination: Mac) {
+    if let Some(macs) = head.first_chunk_mut::<12>() {
+        let [d0, d1, d2, d3, d4, d5] = destination.0;
+        let [s0, s1, s2, s3, s4, s5] = source.0;
+        *macs = [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5];
+    }
+}
+
+/// Puts a frame of an interface into its network.
+#[inline(always)]
+pub(super) fn emit(
+    frame: Frame,
+    from: &At<'_>,
+    tables: &Tables,
+    shard: &mut Shard,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    let bytes = frame.len() as u64;
+    let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
+    let network = from.interface.network;
+    let probe = shard.fdb.probe(FdbKey::from_bits(network, destination));
+    let classified = Classified {
+        ingress: from.index,
+        from_tunnel: false,
+        network,
+        source: probe,
+        destination: probe,
+        is_group: destination & 1 != 0,
+    };
+    let ended = match tables.network(network) {
+        Some(network) => bridge::forward(frame, &classified, (tables, network), shard, out, tracer),
+        None => Err(DropReason::VlanNotAllowed),
+    };
+    shard.tally.count_rx(from.index, bytes, ended);
+    match ended {
+        Ok(Sent::Forwarded | Sent::Flooded) => {}
+        Ok(Sent::Answered | Sent::Consumed) => from.port.counters.answered.add_shared(1),
+        Err(reason) => drop_at(from.index, reason, (tables, shard), tracer),
+    }
+}
+
+#[cold]
+pub(super) fn drop_at(
+    interface: PortIdx,
+    reason: DropReason,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut impl Tracer,
+) {
+    tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
+    shard.last_drop = Some(reason);
+    if let Some(port) = tables.port(interface) {
+        port.counters.count_drop_shared(reason, 1);
+    }
+}
+
+#[inline(always)]
+fn load<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
