@@ -2,12 +2,14 @@
 //!
 //! What is written: a section header, an interface block for each port, enhanced packets with time stamps in
 //! nanoseconds, `epb_flags` for the direction, `epb_dropcount` for frames that the capture missed before this one, and a
-//! comment `dropped: <reason> - <meaning>` (draft-ietf-opsawg-pcapng, sections 4.1 to 4.3). Reading gives the frames
-//! alone: time stamps of foreign files come in units that differ by file, and nobody here asks for them.
+//! comment `dropped: <reason> - <meaning>`; a frame that was taken out of its tunnel says so in a comment
+//! `tunnel from <peer>, VNI <n>` or `tunnel to <peer>, VNI <n>` (draft-ietf-opsawg-pcapng, sections 4.1 to 4.3). Reading
+//! gives the frames alone: time stamps of foreign files come in units that differ by file, and nobody here asks for them.
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use pcap_file::{DataLink, Endianness, PcapError};
 use thiserror::Error;
 
 use crate::stats::DropReason;
+use crate::types::Vni;
 
 /// A capture file that cannot be read or written.
 #[derive(Debug, Error)]
@@ -75,6 +78,15 @@ pub enum Direction {
     Tx,
 }
 
+/// The tunnel around a captured frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InTunnel {
+    /// The other end: who sent a received one, whom or which group a sent one is for.
+    pub remote: IpAddr,
+    /// Its network.
+    pub vni: Vni,
+}
+
 /// A frame that a capture saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureRecord {
@@ -88,6 +100,8 @@ pub struct CaptureRecord {
     pub bytes: Vec<u8>,
     /// Why it was dropped, if it was.
     pub dropped: Option<DropReason>,
+    /// The tunnel that it was taken out of for the capture.
+    pub tunnel: Option<InTunnel>,
     /// Name of the port.
     pub interface: Arc<str>,
 }
@@ -162,6 +176,10 @@ impl<W: Write> Writer<W> {
         let mut options = vec![EnhancedPacketOption::Flags(flags)];
         if missed > 0 {
             options.push(EnhancedPacketOption::DropCount(missed));
+        }
+        if let Some(InTunnel { remote, vni }) = record.tunnel {
+            let way = if record.direction == Direction::Rx { "from" } else { "to" };
+            options.push(EnhancedPacketOption::Comment(format!("tunnel {way} {remote}, VNI {vni}").into()));
         }
         if let Some(reason) = record.dropped {
             let comment = format!("dropped: {} - {}", reason.name(), reason.meaning());
@@ -386,6 +404,7 @@ mod tests {
             original_len: 99,
             bytes,
             dropped,
+            tunnel: None,
             interface: port.into(),
         }
     }
@@ -394,7 +413,9 @@ mod tests {
         let mut writer = Writer::new(Vec::new(), 61).unwrap();
         writer.write(&record(Direction::Rx, Some(DropReason::VlanNotAllowed), "web1"), 0).unwrap();
         writer.write(&record(Direction::Tx, None, "web1"), 3).unwrap();
-        writer.write(&record(Direction::Tx, None, "core"), 0).unwrap();
+        let remote = "2001:db8::11".parse().unwrap();
+        let tunnel = Some(InTunnel { remote, vni: Vni::new(1001).unwrap() });
+        writer.write(&CaptureRecord { tunnel, ..record(Direction::Tx, None, "core") }, 0).unwrap();
         std::mem::take(writer.get_mut())
     }
 
@@ -419,7 +440,7 @@ mod tests {
         use EnhancedPacketOption::{Comment, DropCount, Flags};
         assert_eq!(packets[0].options, [Flags(1), Comment(comment.into())]);
         assert_eq!(packets[1].options, [Flags(2), DropCount(3)]);
-        assert_eq!(packets[2].options, [Flags(2)]);
+        assert_eq!(packets[2].options, [Flags(2), Comment("tunnel to 2001:db8::11, VNI 1001".into())]);
         assert_eq!(packets.iter().map(|packet| packet.interface_id).collect::<Vec<_>>(), [0, 0, 1]);
         assert_eq!(packets[0].timestamp, Duration::from_nanos(1_700_000_000_123_456_789));
         assert_eq!(packets[0].original_len, 99);
@@ -513,7 +534,7 @@ mod tests {
             let comment = "dropped: vlan_not_allowed - its VLAN is not one of this port's";
             let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
             let ends: Vec<&str> = lines.iter().map(|line| line[3]).collect();
-            assert_eq!(ends, [comment, "", ""]);
+            assert_eq!(ends, [comment, "", "tunnel to 2001:db8::11, VNI 1001"]);
             let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
             assert_eq!(names, ["web1", "web1", "core"]);
             let number = |text: &str| u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();

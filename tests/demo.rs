@@ -47,9 +47,17 @@ fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "too long for a terminal: {line}");
     }
-    for part in
-        ["TEST  ", "isolated  blue1 > green1", "vlan_not_allowed", "packet1 > packet2", "checks passed"]
-    {
+    for part in [
+        "TEST  ",
+        "isolated  blue1 > green1",
+        "red1 > grey2",
+        "VXLAN: red1 > red2",
+        "host 1 <> host 2",
+        "path MTU 1500",
+        "vlan_not_allowed",
+        "packet1 > packet2",
+        "checks passed",
+    ] {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
     assert!(!text.contains("FAIL") && !text.contains('\r'), "{text}");
@@ -87,12 +95,31 @@ fn outcome(child: Child) -> Value {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcome["ok"], true);
     let tests = outcome["tests"].as_array().unwrap();
-    for name in ["ping", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
+    for name in ["ping", "tunnels", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
         assert!(tests.iter().any(|test| test["test"] == name && test["ok"] == true), "{name}: {outcome:#}");
     }
-    let packet =
-        tests.iter().find(|test| test["test"] == "tcp" && test["what"] == "packet1 > packet2").unwrap();
-    assert!(packet["bits_per_second"].as_f64().unwrap() > 0.0 && packet["sent"] == packet["received"]);
+    let find = |name: &str, what: &str| {
+        tests
+            .iter()
+            .find(|test| test["test"] == name && test["what"] == what)
+            .unwrap_or_else(|| panic!("{what}"))
+    };
+    for what in ["packet1 > packet2", "red1 > red2"] {
+        let tcp = find("tcp", what);
+        assert!(tcp["bits_per_second"].as_f64().unwrap() > 0.0 && tcp["sent"] == tcp["received"], "{tcp}");
+        assert!(find("frames", what)["received"].as_u64().unwrap() > 0);
+    }
+    // Across the tunnels nothing is lost, and nothing comes out in another network.
+    let tunnels = find("tunnels", "host 1 <> host 2");
+    assert!(tunnels["sent"].as_u64().unwrap() >= 160 && tunnels["path_mtu"] == 1500.0, "{tunnels}");
+    assert_eq!(tunnels["lost"], 0);
+    let apart = find("isolated", "red1 > grey2");
+    assert!(apart["sent"].as_u64().unwrap() > 0 && apart["received"] == 0, "{apart}");
+    for (from, to) in [("red1", "red2"), ("red2", "red1"), ("grey1", "grey2"), ("grey2", "grey1")] {
+        let ping = find("ping", &format!("VXLAN: {from} > {to}"));
+        assert!(ping["sent"].as_u64().unwrap() > 0 && ping["lost"] == 0, "{ping}");
+    }
+    assert!(outcome["switch_of_host_2"].is_null());
     assert_clean(process);
     outcome
 }

@@ -6,6 +6,10 @@
 mod api;
 #[path = "../fuzz/targets/config.rs"]
 mod config;
+#[path = "../fuzz/targets/decap.rs"]
+mod decap;
+#[path = "../fuzz/targets/host.rs"]
+mod host;
 #[path = "../fuzz/targets/input.rs"]
 mod input;
 #[path = "../fuzz/targets/offload.rs"]
@@ -21,9 +25,11 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 7] = [
     ("api", api::run),
     ("config", config::run),
+    ("decap", decap::run),
+    ("host", host::run),
     ("offload", offload::run),
     ("parse", parse::run),
     ("process", process::run),
@@ -72,6 +78,16 @@ proptest! {
     }
 
     #[test]
+    fn tunnel_packets_come_out_in_their_network_or_not_at_all(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        decap::run(&data);
+    }
+
+    #[test]
+    fn the_underlays_host_is_bounded_and_speaks_well(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        host::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -85,6 +101,12 @@ proptest! {
 /// Arbitrary bytes do make switches that forward, flood and drop: else the properties above would say nothing.
 #[test]
 fn arbitrary_inputs_reach_every_end() {
+    reaches("frames forwarded, flooded, dropped", process::reach);
+    reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
+    reaches("messages sent, frames released, paths heard of", host::reach);
+}
+
+fn reaches(what: &str, reach: fn(&[u8]) -> [u64; 3]) {
     let (mut state, mut ends) = (0x9e37_79b9_7f4a_7c15u64, [0; 3]);
     for _ in 0..500 {
         let mut byte = || {
@@ -94,10 +116,10 @@ fn arbitrary_inputs_reach_every_end() {
             (state >> 32) as u8
         };
         let data: Vec<u8> = (0..700).map(|_| byte()).collect();
-        for (sum, count) in ends.iter_mut().zip(process::reach(&data)) {
+        for (sum, count) in ends.iter_mut().zip(reach(&data)) {
             *sum += count;
         }
     }
-    println!("forwarded, flooded, dropped: {ends:?}");
-    assert!(ends.iter().all(|count| *count > 20), "{ends:?}");
+    println!("{what}: {ends:?}");
+    assert!(ends.iter().all(|count| *count > 20), "{what}: {ends:?}");
 }

@@ -21,7 +21,11 @@ Examples:
   nuswitch capture web1 -w - | tcpdump -n -r -    watch it live
   nuswitch capture web1 -w - --count 100 | tshark -r -
 
-A dropped frame carries a comment `dropped: <reason> - <meaning>`, which Wireshark and tshark show.";
+  nuswitch capture overlay --inner -w - | tcpdump -n -e -r -
+                                                  what is in the tunnels
+
+A dropped frame carries a comment `dropped: <reason> - <meaning>`, which Wireshark and tshark show;
+with --inner each frame carries `tunnel from <peer>, VNI <n>` or `tunnel to ...`.";
 
 /// Record the frames of a port as pcapng, both directions, dropped ones with their reason.
 ///
@@ -30,11 +34,14 @@ A dropped frame carries a comment `dropped: <reason> - <meaning>`, which Wiresha
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Capture {
-    /// Name or ID of the port, or name of the physical network
+    /// Name or ID of the port, name of the physical network, or `overlay`
     port: String,
     /// Where to write; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     write: PathBuf,
+    /// With `overlay`: only packets of tunnels, each as the frame in it; the other options are about that
+    #[arg(long)]
+    inner: bool,
     /// End after this many frames
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -68,7 +75,8 @@ impl Capture {
     }
 
     fn record(&self, client: &Client, blocks: &mut Blocks) -> Result<(), Error> {
-        let path = format!("/v1/capture/{}?snaplen={}", encode(&self.port), self.snaplen);
+        let path =
+            format!("/v1/capture/{}?snaplen={}&inner={}", encode(&self.port), self.snaplen, self.inner);
         // Opened with the first piece, so that a refusal leaves no empty file.
         let mut output: Option<Box<dyn Write>> = None;
         client.stream(&path, stop(self.seconds), |piece| {

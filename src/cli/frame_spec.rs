@@ -7,10 +7,11 @@
 //! ip  src=IP dst=IP [ttl=64] [proto=N]   (IPv4 or IPv6, as the addresses are)
 //! udp [sport=N] [dport=N]                tcp [sport=N] [dport=N] [flags=S] [seq=N] [ack=N]
 //! icmp [echo|reply] [id=N] [seq=N]       (ICMP or ICMPv6)
+//! vxlan vni=N                            (behind `udp`, whose dport is 4789 then; a whole frame follows)
 //! ```
 //!
-//! Layers stand from the outside in; each may appear once, `vlan=` as often as tags are wanted. `len=` is the payload of
-//! the innermost layer in bytes. What is left out: source 02:00:00:00:00:01, destination broadcast, TTL 64, ports 0.
+//! Layers stand from the outside in; each may appear once, `vlan=` as often as tags are wanted; behind `vxlan` they begin
+//! again, and so nested tunnels can be said too. `len=` is the payload of the innermost layer in bytes. What is left out: source 02:00:00:00:00:01, destination broadcast, TTL 64, ports 0.
 //! Checksums are right. Frames need not be sensible: hostile ones are made to be traced too.
 
 use std::fmt::Display;
@@ -27,9 +28,10 @@ use smoltcp::wire::{
 use thiserror::Error;
 
 use crate::control::hex;
+use crate::dataplane::tunnel::vxlan;
 use crate::frame::MAX_FRAME;
 use crate::pcapng::{self, Reader};
-use crate::types::Mac;
+use crate::types::{Mac, Vni};
 
 /// Why a text is no frame.
 #[derive(Debug, Error)]
@@ -70,8 +72,10 @@ pub enum Error {
     File(#[from] pcapng::Error),
 }
 
-const LAYERS: [&str; 6] = ["eth", "arp", "ip", "udp", "tcp", "icmp"];
+const LAYERS: [&str; 7] = ["eth", "arp", "ip", "udp", "tcp", "icmp", "vxlan"];
 const MAX_TAGS: usize = 8;
+/// RFC 7348, section 5: the port that IANA has assigned.
+const VXLAN_PORT: u16 = 4789;
 
 /// The bytes of the frame that `text` describes, without FCS.
 ///
@@ -184,17 +188,43 @@ fn fields(text: &str) -> Result<Vec<u8>, Error> {
         len = layer.number("len", u32::try_from(MAX_FRAME).unwrap_or(u32::MAX))?;
     }
     let payload: Vec<u8> = (0..=255).cycle().take(len.unwrap_or(0) as usize).collect();
+    let mut content = Content { payload, is_tunnel: false, has_len: len.is_some() };
+    while let Some(at) = layers.iter().rposition(|layer| layer.word == "vxlan") {
+        let inside = layers.split_off(at + 1);
+        let Some(tunnel) = layers.pop() else { break };
+        if layers.last().is_none_or(|outside| outside.word != "udp") {
+            return Err(tunnel.error("stands behind `udp`"));
+        }
+        let payload = [vxlan(tunnel)?, frame(inside, content)?].concat();
+        content = Content { payload, is_tunnel: true, has_len: false };
+    }
+    frame(layers, content)
+}
+
+/// What the innermost layer of a frame carries.
+struct Content {
+    payload: Vec<u8>,
+    /// Another frame with a tunnel's header.
+    is_tunnel: bool,
+    /// Somebody said how long it is.
+    has_len: bool,
+}
+
+/// The frame of these layers, none of which is a tunnel's.
+fn frame(layers: Vec<Layer>, content: Content) -> Result<Vec<u8>, Error> {
+    let Content { payload, has_len, .. } = content;
+    let dport = if content.is_tunnel { VXLAN_PORT } else { 0 };
     let mut layers = layers.into_iter().peekable();
     let eth = layers.next_if(|layer| layer.word == "eth").unwrap_or(Layer { word: "eth", rest: Vec::new() });
     let (ethertype, content) = match layers.next() {
         None => (None, payload),
         Some(layer) if layer.word == "arp" => {
-            if len.is_some() {
+            if has_len {
                 return Err(layer.error("len: ARP has no payload"));
             }
             (Some(0x0806), arp(layer, &eth)?)
         }
-        Some(layer) if layer.word == "ip" => ip(layer, layers.next(), payload)?,
+        Some(layer) if layer.word == "ip" => ip(layer, layers.next(), payload, dport)?,
         Some(layer) if layer.word == "eth" => return Err(layer.error("stands first, and once")),
         Some(layer) => return Err(layer.error("stands behind `ip src=… dst=…`")),
     };
@@ -202,6 +232,13 @@ fn fields(text: &str) -> Result<Vec<u8>, Error> {
         return Err(layer.error("nothing of this kind can follow here"));
     }
     ethernet(eth, ethertype, &content)
+}
+
+fn vxlan(mut layer: Layer) -> Result<Vec<u8>, Error> {
+    let vni = layer.number("vni", 0x00ff_ffff)?.and_then(Vni::new);
+    let vni = vni.ok_or_else(|| layer.error("vni=N is missing"))?;
+    layer.done()?;
+    Ok(vxlan::encode(vni).to_vec())
 }
 
 fn ethernet(mut eth: Layer, ethertype: Option<u16>, content: &[u8]) -> Result<Vec<u8>, Error> {
@@ -280,7 +317,13 @@ impl Addresses {
 }
 
 /// An IP packet with what `inner` says in it: its EtherType and bytes.
-fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Option<u16>, Vec<u8>), Error> {
+/// `dport` is the destination port where none is given.
+fn ip(
+    mut layer: Layer,
+    inner: Option<Layer>,
+    payload: Vec<u8>,
+    dport: u16,
+) -> Result<(Option<u16>, Vec<u8>), Error> {
     const AN_IP: &str = "an IP address";
     let mut address = |key: &str| {
         let address: Option<IpAddr> = layer.field(key, AN_IP)?;
@@ -298,7 +341,7 @@ fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Optio
         // RFC 3692: 253 is for experimentation.
         None => (IpProtocol::from(given.unwrap_or(253)), payload),
         Some(_) if given.is_some() => return Err(layer.error("proto: the next layer says that")),
-        Some(inner) => transport(inner, addresses, &payload)?,
+        Some(inner) => transport(inner, addresses, &payload, dport)?,
     };
     let total = content.len() + if source.is_ipv4() { 20 } else { 0 };
     if total > usize::from(u16::MAX) {
@@ -320,7 +363,12 @@ fn ip(mut layer: Layer, inner: Option<Layer>, payload: Vec<u8>) -> Result<(Optio
     Ok((Some(ethertype), bytes))
 }
 
-fn transport(mut layer: Layer, addresses: Addresses, payload: &[u8]) -> Result<(IpProtocol, Vec<u8>), Error> {
+fn transport(
+    mut layer: Layer,
+    addresses: Addresses,
+    payload: &[u8],
+    dport: u16,
+) -> Result<(IpProtocol, Vec<u8>), Error> {
     if payload.len() > usize::from(u16::MAX) {
         return Err(layer.error(format!("len: {} bytes do not fit into a packet", payload.len())));
     }
@@ -330,7 +378,7 @@ fn transport(mut layer: Layer, addresses: Addresses, payload: &[u8]) -> Result<(
         "udp" => {
             let repr = UdpRepr {
                 src_port: layer.short("sport")?.unwrap_or(0),
-                dst_port: layer.short("dport")?.unwrap_or(0),
+                dst_port: layer.short("dport")?.unwrap_or(dport),
             };
             let total = repr.header_len() + payload.len();
             if total > usize::from(u16::MAX) {
@@ -426,7 +474,9 @@ mod tests {
         }
     }
 
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 26] = [
+        "vxlan",
+        "vni=5",
         "eth",
         "arp",
         "ip",
@@ -474,6 +524,29 @@ mod tests {
         let udp = UdpPacket::new_checked(ip.payload()).unwrap();
         assert!(udp.verify_checksum(&from, &to));
         assert_eq!((udp.src_port(), udp.dst_port(), udp.payload().len()), (1, 53, 100));
+    }
+
+    #[test]
+    fn a_tunnel_packet_is_said_from_the_outside_in() {
+        for (outer, at) in [("src=192.0.2.1 dst=192.0.2.2", 34), ("src=2001:db8::1 dst=2001:db8::2", 54)] {
+            let text = "eth src=52:54:00:00:00:01 ip src=10.0.0.1 dst=10.0.0.2 udp sport=1 dport=2 len=9";
+            let bytes =
+                parse(&format!("eth dst=52:54:00:00:00:02 ip {outer} udp sport=50000 vxlan vni=1001 {text}"));
+            let (bytes, inner) = (bytes.unwrap(), parse(text).unwrap());
+            let udp = UdpPacket::new_checked(&bytes[at..]).unwrap();
+            assert_eq!((udp.src_port(), udp.dst_port()), (50000, 4789));
+            assert_eq!(udp.payload()[..8], [8, 0, 0, 0, 0, 0x03, 0xe9, 0]);
+            assert_eq!(udp.payload()[8..], inner);
+        }
+        let nested = "ip src=192.0.2.1 dst=192.0.2.2 udp dport=8472 vxlan vni=1 \
+                      ip src=192.0.2.3 dst=192.0.2.4 udp vxlan vni=2 arp who-has 10.0.0.2 tell 10.0.0.1";
+        let bytes = parse(nested).unwrap();
+        assert_eq!((bytes.len(), &bytes[36..38]), (50 + 50 + 42, &8472u16.to_be_bytes()[..]));
+        assert_eq!((&bytes[46..49], &bytes[96..99]), (&[0, 0, 1][..], &[0, 0, 2][..]));
+        assert_eq!(error("vxlan vni=1"), "vxlan: stands behind `udp`");
+        assert_eq!(error("ip src=192.0.2.1 dst=192.0.2.2 udp vxlan"), "vxlan: vni=N is missing");
+        let arp = "ip src=192.0.2.1 dst=192.0.2.2 udp vxlan vni=1 arp who-has 10.0.0.2 tell 10.0.0.1 len=5";
+        assert_eq!(error(arp), "arp: len: ARP has no payload");
     }
 
     #[test]
@@ -545,8 +618,15 @@ mod tests {
             let bytes = vec![number; 20];
             let direction = pcapng::Direction::Rx;
             let interface = "p".into();
-            let record =
-                pcapng::CaptureRecord { at: 0, direction, original_len, bytes, dropped: None, interface };
+            let record = pcapng::CaptureRecord {
+                at: 0,
+                direction,
+                original_len,
+                bytes,
+                dropped: None,
+                tunnel: None,
+                interface,
+            };
             writer.write(&record, 0).unwrap();
         }
         let file = tempfile::NamedTempFile::new().unwrap();

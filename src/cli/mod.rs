@@ -31,12 +31,13 @@ Examples:
   nuswitch run --config lab.toml          run the switch in the foreground
   nuswitch show ports                     what is connected, and how much passes
   nuswitch show drops                     what is thrown away, and why
+  nuswitch show tunnels                   which other hosts there are, and how much passes
   nuswitch capture web1 -w - | tcpdump -r -
   nuswitch reload                         apply what changed in lab.toml
 
 Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.";
 
-/// A userspace virtual switch: flat and VLAN networks between VMs, namespaces and NICs, from one TOML file.
+/// A userspace virtual switch: flat, VLAN and VXLAN networks between VMs, namespaces, NICs and hosts, from one TOML file.
 ///
 /// `run` is the switch; all other commands talk to a running one over its control socket.
 #[derive(Debug, Parser)]
@@ -185,6 +186,10 @@ mod tests {
             "show ports -o wide",
             "show fdb blue",
             "show drops web1",
+            "show drops 2001:db8:0::11",
+            "show tunnels",
+            "show tunnels -o wide",
+            "show tunnels -o json",
             "show ports -o json",
             "show status -o json",
             "reload",
@@ -197,6 +202,7 @@ mod tests {
         let wrong = [
             ("show fdb nope", 1),
             ("show ports nope", 1),
+            ("show drops 2001:db8::12", 1),
             ("trace -p web9 ffff", 1),
             ("trace -p web1 xyz", 2),
         ];

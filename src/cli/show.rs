@@ -1,5 +1,6 @@
 //! `nuswitch show`.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, ValueEnum};
@@ -10,7 +11,10 @@ use super::table::Align::{Left, Right};
 use super::table::{Table, count, duration, or_dash};
 use super::{Control, print};
 use crate::control::client::{self, Client, encode};
-use crate::control::view::{self, Drop, FdbEntry, FdbKind, Network, Port, Role, State, Status, WorkerState};
+use crate::control::view::{
+    self, Drop, FdbEntry, FdbKind, Flooding, Network, PeerKind, Port, Role, State, Status, Tunnels,
+    WorkerState,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +23,7 @@ Examples:
   nuswitch show ports web1 -o wide    one port, with its device and driver
   nuswitch show fdb blue              which MACs of network blue are where
   nuswitch show drops web1            what port web1 threw away, and why
+  nuswitch show tunnels               the local VTEP, its peers, and what passes
   nuswitch show ports -o json | jq '.[].counters.rx_frames'
 
 Tables round numbers (1.2k is about 1200); JSON has them exactly.";
@@ -30,7 +35,7 @@ pub(super) struct Show {
     /// What to show
     #[arg(value_enum)]
     what: What,
-    /// Only this network (networks, fdb) or port (ports, drops), by name
+    /// Only this network (networks, fdb) or port (ports, drops; a peer's address too), by name
     name: Option<String>,
     /// How
     #[arg(long, short, value_enum, default_value = "table", value_name = "FORMAT")]
@@ -49,6 +54,8 @@ enum What {
     Fdb,
     /// Dropped frames by reason
     Drops,
+    /// The local VTEP, its peers, and the networks in tunnels
+    Tunnels,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,10 +68,14 @@ enum Output {
     Json,
 }
 
+/// Where the tunnels are asked for.
+const TUNNELS: &str = "/v1/tunnels";
+
 impl Show {
     pub(super) fn execute(self, control: &Control) -> anyhow::Result<ExitCode> {
-        if self.what == What::Status && self.name.is_some() {
-            let usage = "`show status` takes no name";
+        if self.is_one_thing() && self.name.is_some() {
+            let what = if self.what == What::Status { "status" } else { "tunnels" };
+            let usage = format!("`show {what}` takes no name");
             super::Cli::command().error(clap::error::ErrorKind::TooManyValues, usage).exit();
         }
         let client = control.client()?;
@@ -76,14 +87,20 @@ impl Show {
             What::Ports => ports(&self.list(&client)?, wide),
             What::Fdb => fdb(&self.list(&client)?),
             What::Drops => drops(&self.list(&client)?),
+            What::Tunnels => tunnels(&client.get(TUNNELS)?, wide),
         };
         print(text)?;
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Not a list.
+    fn is_one_thing(&self) -> bool {
+        matches!(self.what, What::Status | What::Tunnels)
+    }
+
     fn json(&self, client: &Client) -> anyhow::Result<Value> {
         let mut objects: Vec<Value> = self.list(client)?;
-        Ok(if self.what == What::Status { objects.remove(0) } else { Value::Array(objects) })
+        Ok(if self.is_one_thing() { objects.remove(0) } else { Value::Array(objects) })
     }
 
     /// The objects asked for. A network or port that is named and not there is an error, not an empty table.
@@ -95,6 +112,7 @@ impl Show {
             What::Ports => named(client, "port", name)?,
             What::Fdb => of(client, "fdb", "network", name)?,
             What::Drops => of(client, "drops", "port", name)?,
+            What::Tunnels => vec![client.get(TUNNELS)?],
         })
     }
 }
@@ -119,9 +137,22 @@ fn of<T: DeserializeOwned>(
     name: Option<&str>,
 ) -> Result<Vec<T>, client::Error> {
     let Some(name) = name else { return client.get_key(&format!("/v1/{list}"), list) };
-    let owner: Value = client.get_key(&format!("/v2.0/{kind}s/{}?fields=name", encode(name)), kind)?;
-    let name = owner.get("name").and_then(Value::as_str).unwrap_or(name);
-    client.get_key(&format!("/v1/{list}?{kind}={}", encode(name)), list)
+    let name = match (kind, peer(client, name)?) {
+        ("port", Some(peer)) => peer,
+        _ => {
+            let owner: Value =
+                client.get_key(&format!("/v2.0/{kind}s/{}?fields=name", encode(name)), kind)?;
+            owner.get("name").and_then(Value::as_str).unwrap_or(name).to_owned()
+        }
+    };
+    client.get_key(&format!("/v1/{list}?{kind}={}", encode(&name)), list)
+}
+
+/// The name of the peer with this address, however it is written: drops count at peers too.
+fn peer(client: &Client, address: &str) -> Result<Option<String>, client::Error> {
+    let Ok(address) = address.parse::<IpAddr>() else { return Ok(None) };
+    let tunnels: Tunnels = client.get(TUNNELS)?;
+    Ok(tunnels.peers.into_iter().find(|peer| peer.address == Some(address)).map(|peer| peer.name))
 }
 
 fn status(status: &Status) -> String {
@@ -205,8 +236,10 @@ fn networks(networks: &[Network], wide: bool) -> String {
 
 /// What a port is connected to: its network, `storage+120,130` for a trunk, or the physical network itself.
 fn attachment(port: &Port) -> String {
-    if port.role == Role::PhysicalNetwork {
-        return "(physical network)".to_owned();
+    match port.role {
+        Role::PhysicalNetwork => return "(physical network)".to_owned(),
+        Role::Overlay => return "(tunnels)".to_owned(),
+        Role::Port => {}
     }
     let Some(view::Trunk { physical_network, native, allowed }) = &port.trunk else {
         return or_dash(port.network.as_ref());
@@ -312,6 +345,126 @@ fn drops(drops: &[Drop]) -> String {
     table.to_string()
 }
 
+fn tunnels(tunnels: &Tunnels, wide: bool) -> String {
+    let Some(vtep) = &tunnels.vtep else {
+        return "no tunnels: the configuration has no [overlay]\n".to_owned();
+    };
+    let mut local = Table::new(&[
+        ("local vtep", Left),
+        ("device", Left),
+        ("driver", Left),
+        ("mac", Left),
+        ("mtu", Right),
+        ("udp port", Right),
+        ("rx", Right),
+        ("tx", Right),
+        ("dropped", Right),
+        ("status", Left),
+    ]);
+    let reason = vtep.status_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    local.row([
+        format!("{}/{}", vtep.address, vtep.prefix_len),
+        vtep.interface.device.clone(),
+        or_dash(vtep.interface.driver.as_ref()),
+        or_dash(vtep.mac_address),
+        vtep.mtu.to_string(),
+        vtep.udp_port.to_string(),
+        count(vtep.counters.rx_frames),
+        count(vtep.counters.tx_frames),
+        count(vtep.counters.dropped()),
+        format!("{}{reason}", state(vtep.status)),
+    ]);
+    let mut text = local.to_string();
+    if wide && let Some(gateway) = vtep.gateway_ip {
+        text.push_str(&format!("gateway {gateway}\n"));
+    }
+    if wide && vtep.learn_peers {
+        text.push_str("VTEPs that nobody named become peers by sending\n");
+    }
+    format!("{text}\n{}\n{}", peers(&tunnels.peers, wide), tunnelled(&tunnels.networks))
+}
+
+fn peers(peers: &[view::Peer], wide: bool) -> String {
+    let mut columns = vec![
+        ("peer", Left),
+        ("kind", Left),
+        ("next hop", Left),
+        ("path mtu", Right),
+        ("rx", Right),
+        ("rx bytes", Right),
+        ("tx", Right),
+        ("tx bytes", Right),
+        ("dropped", Right),
+    ];
+    // Networks last, as they may be many.
+    columns.push(if wide { ("drops", Left) } else { ("networks", Left) });
+    columns.extend(wide.then_some(("networks", Left)));
+    let mut table = Table::new(&columns);
+    for peer in peers {
+        let (kind, is_known) = match peer.kind {
+            PeerKind::Configured => ("configured", true),
+            PeerKind::Learned => ("learned", true),
+            PeerKind::Group => ("group", true),
+            PeerKind::Unknown => ("-", false),
+        };
+        let next_hop = match peer.next_hop {
+            None if is_known => "unresolved".to_owned(),
+            next_hop => or_dash(next_hop),
+        };
+        let counters = &peer.counters;
+        let reasons = counters.drops.iter().map(|(reason, frames)| format!("{reason} {}", count(*frames)));
+        let reasons = reasons.collect::<Vec<_>>().join(", ");
+        let mut cells = vec![
+            peer.name.clone(),
+            kind.to_owned(),
+            next_hop,
+            or_dash(peer.path_mtu),
+            count(counters.rx_frames),
+            count(counters.rx_bytes),
+            count(counters.tx_frames),
+            count(counters.tx_bytes),
+            count(counters.dropped()),
+        ];
+        cells.extend(wide.then_some(if reasons.is_empty() { "-".to_owned() } else { reasons }));
+        cells.push(peer.networks.join(" "));
+        table.row(cells);
+    }
+    table.to_string()
+}
+
+fn tunnelled(networks: &[view::TunnelledNetwork]) -> String {
+    let mut table = Table::new(&[
+        ("network", Left),
+        ("vni", Right),
+        ("mtu", Right),
+        ("peers", Right),
+        ("floods to", Left),
+        ("rx", Right),
+        ("rx bytes", Right),
+        ("tx", Right),
+        ("tx bytes", Right),
+    ]);
+    for network in networks {
+        let flooding = match network.flooding {
+            Flooding::Peers => "peers",
+            Flooding::Group => "group",
+            Flooding::None => "-",
+        };
+        table.row([
+            network.name.clone(),
+            network.segmentation_id.to_string(),
+            network.mtu.to_string(),
+            network.peers.to_string(),
+            flooding.to_owned(),
+            count(network.rx_frames),
+            count(network.rx_bytes),
+            count(network.tx_frames),
+            count(network.tx_bytes),
+        ]);
+    }
+    table.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,5 +555,46 @@ WORKER  CPU  STATE    BUSY  CYCLES/FRAME  PORTS    RX  TURNS  HANDOFF DROPS  FRE
      0    2  polling   42%           812      2  1.0k   5.0M              0   16000/16384
 ";
         assert_eq!(super::status(&status), expected);
+    }
+
+    #[test]
+    fn the_tables_of_tunnels() {
+        let mut tunnels = crate::control::tests::fake_tunnels();
+        tunnels.peers[0].networks.push("red".to_owned());
+        let mut down = tunnels.vtep.take().unwrap();
+        assert_eq!(super::tunnels(&tunnels, true), "no tunnels: the configuration has no [overlay]\n");
+        down.status = State::Down;
+        down.status_reason = Some("no device under0".to_owned());
+        tunnels.vtep = Some(down);
+        let expected = "\
+LOCAL VTEP       DEVICE  DRIVER  MAC                 MTU  UDP PORT  RX  TX  DROPPED  STATUS
+2001:db8::10/64  under0  -       02:00:00:00:00:01  1500      4789   0   0        0  DOWN: no device under0
+
+PEER          KIND     NEXT HOP    PATH MTU  RX  RX BYTES  TX  TX BYTES  DROPPED  NETWORKS
+2001:db8::11  learned  unresolved      1400   5         0   0         0        5  blue red
+
+NETWORK   VNI   MTU  PEERS  FLOODS TO  RX  RX BYTES  TX  TX BYTES
+blue     1001  1430      1  peers       5       300   0         0
+";
+        assert_eq!(super::tunnels(&tunnels, false), expected);
+        let wide = super::tunnels(&tunnels, true);
+        assert!(wide.contains("  split_horizon 5  blue red\n"), "{wide}");
+    }
+
+    #[test]
+    fn a_station_behind_a_peer_stands_in_the_table_of_macs() {
+        let entry = FdbEntry {
+            network: "blue".into(),
+            vlan: None,
+            mac: "52:54:00:00:00:0b".parse().unwrap(),
+            port: "2001:db8:0:1:2:3:4:5".into(),
+            kind: FdbKind::Learned,
+            age_seconds: Some(4),
+        };
+        let expected = "\
+NETWORK  VLAN  MAC                PORT                  KIND     AGE
+blue        -  52:54:00:00:00:0b  2001:db8:0:1:2:3:4:5  learned   4s
+";
+        assert_eq!(fdb(&[entry]), expected);
     }
 }

@@ -17,6 +17,7 @@ FRAME is one of:
       ip src=IP dst=IP [ttl=N] [proto=N]      (IPv4 or IPv6)
       udp [sport=N] [dport=N]  |  tcp [sport=N] [dport=N] [flags=SAFRPU] [seq=N] [ack=N]
       icmp [echo|reply] [id=N] [seq=N]
+      vxlan vni=N                             (behind udp; then the inner frame's layers)
       and len=N on the last layer: bytes of payload
   hexadecimal, from destination address to payload, without FCS
   FILE#N: the N-th frame of a pcap or pcapng file
@@ -25,6 +26,9 @@ Examples:
   nuswitch trace --port web1 arp who-has 10.0.0.2 tell 10.0.0.1
   nuswitch trace --port core eth src=52:54:00:00:00:01 dst=52:54:00:00:00:02 vlan=120 \\
       ip src=10.0.0.1 dst=10.0.0.2 udp sport=1 dport=53 len=100
+  nuswitch trace --port overlay eth dst=52:54:00:00:00:10 ip src=192.0.2.11 dst=192.0.2.10 \\
+      udp vxlan vni=1000 eth src=52:54:00:00:00:01 dst=52:54:00:00:00:02
+      (the MAC and address of the local VTEP are in `nuswitch show tunnels`)
   nuswitch trace --port web1 'dump.pcap#7'";
 
 /// Tell what the running switch would do with a frame.

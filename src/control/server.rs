@@ -30,7 +30,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::socket::ControlSocket;
-use super::view::{Drop, FdbEntry, Network, Port, Problem, ReloadReport, Status, Trace, TraceRequest};
+use super::view::{
+    Drop, FdbEntry, Network, Port, Problem, ReloadReport, Status, Trace, TraceRequest, Tunnels,
+};
 use super::{filter, hex};
 use crate::frame::MAX_FRAME;
 use crate::pcapng::{CaptureRecord, Writer};
@@ -65,6 +67,9 @@ pub trait Switch: Send + Sync + 'static {
     /// All ports, also those of physical networks, with their counters.
     fn ports(&self) -> Vec<Port>;
 
+    /// The local VTEP, its peers and the networks in tunnels.
+    fn tunnels(&self) -> Tunnels;
+
     /// All MAC table entries.
     fn fdb(&self) -> impl Future<Output = Result<Vec<FdbEntry>, Problem>> + Send;
 
@@ -74,8 +79,14 @@ pub trait Switch: Send + Sync + 'static {
     /// What would become of `frame`, received on this port now.
     fn trace(&self, port: &str, frame: Vec<u8>) -> impl Future<Output = Result<Trace, Problem>> + Send;
 
-    /// Begins to capture a port: at most `snaplen` bytes of each frame.
-    fn capture(&self, port: &str, snaplen: usize) -> impl Future<Output = Result<Capture, Problem>> + Send;
+    /// Begins to capture a port: at most `snaplen` bytes of each frame; with `inner`, frames in tunnels without these, and
+    /// no others.
+    fn capture(
+        &self,
+        port: &str,
+        snaplen: usize,
+        inner: bool,
+    ) -> impl Future<Output = Result<Capture, Problem>> + Send;
 }
 
 struct App<S> {
@@ -165,6 +176,7 @@ fn router<S: Switch>(switch: Arc<S>) -> Router {
         .route("/v2.0/ports", get(ports::<S>))
         .route("/v2.0/ports/{name}", get(port::<S>))
         .route("/v1/status", get(status::<S>))
+        .route("/v1/tunnels", get(tunnels::<S>))
         .route("/v1/fdb", get(fdb::<S>))
         .route("/v1/drops", get(drops::<S>))
         .route("/v1/reload", post(reload::<S>))
@@ -236,16 +248,22 @@ async fn status<S: Switch>(State(app): State<App<S>>) -> Json<Status> {
     Json(app.switch.status())
 }
 
+async fn tunnels<S: Switch>(State(app): State<App<S>>) -> Json<Tunnels> {
+    Json(app.switch.tunnels())
+}
+
 async fn fdb<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
     filter::list(&app.switch.fdb().await?, &pairs(query)?).map(Json)
 }
 
 async fn drops<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
     let mut drops = Vec::new();
-    for port in app.switch.ports() {
-        for (&reason, &count) in &port.counters.drops {
+    let ports = app.switch.ports().into_iter().map(|port| (port.name, port.counters));
+    let peers = app.switch.tunnels().peers.into_iter().map(|peer| (peer.name, peer.counters));
+    for (port, counters) in ports.chain(peers) {
+        for (&reason, &count) in &counters.drops {
             let meaning = DropReason::from_name(reason).map_or("", DropReason::meaning).to_owned();
-            drops.push(Drop { port: port.name.clone(), reason: reason.to_owned(), meaning, count });
+            drops.push(Drop { port: port.clone(), reason: reason.to_owned(), meaning, count });
         }
     }
     filter::list(&drops, &pairs(query)?).map(Json)
@@ -283,21 +301,24 @@ async fn capture<S: Switch>(
     Path(name): Path<String>,
     query: Pairs,
 ) -> Result<Response, Problem> {
-    let mut snaplen = 0;
+    let (mut snaplen, mut inner) = (0, false);
     for (key, value) in pairs(query)? {
-        if key != "snaplen" {
-            return Err(Problem::invalid(format!("A capture has no parameter {key}; it has snaplen.")));
+        let invalid = |what| Problem::invalid(format!("{key}: `{value}` is not {what}"));
+        match key.as_str() {
+            "snaplen" => snaplen = value.parse().map_err(|_| invalid("a number of bytes"))?,
+            "inner" => inner = value.parse().map_err(|_| invalid("true or false"))?,
+            _ => {
+                let message = format!("A capture has no parameter {key}; it has snaplen and inner.");
+                return Err(Problem::invalid(message));
+            }
         }
-        snaplen = value
-            .parse()
-            .map_err(|_| Problem::invalid(format!("snaplen: `{value}` is not a number of bytes")))?;
     }
     let port = find_port(&app, &name)?;
     let place = app.captures.clone().try_acquire_owned();
     let place = place
         .map_err(|_| Problem::new(503, "TooManyCaptures", format!("{CAPTURES} captures run already.")))?;
     let most = if snaplen == 0 { MAX_FRAME } else { snaplen as usize };
-    let capture = app.switch.capture(&port.name, most).await?;
+    let capture = app.switch.capture(&port.name, most, inner).await?;
     let body = CaptureBody::new(capture, &port.name, snaplen, place)
         .map_err(|error| Problem::internal(format!("the capture cannot begin: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/x-pcapng")], Body::new(body)).into_response())

@@ -32,6 +32,7 @@ struct FakeCapture {
     sender: mpsc::Sender<CaptureRecord>,
     missed: Arc<AtomicU64>,
     snaplen: usize,
+    inner: bool,
 }
 
 fn fake_network(name: &str, vlan: u32) -> Network {
@@ -76,6 +77,47 @@ fn fake_port(name: &str, id: u128) -> Port {
     }
 }
 
+pub(crate) fn fake_tunnels() -> Tunnels {
+    let counters = PortCounters::default();
+    counters.rx_frames.add(5);
+    counters.count_drop(DropReason::SplitHorizon, 5);
+    Tunnels {
+        vtep: Some(Vtep {
+            address: "2001:db8::10".parse().unwrap(),
+            prefix_len: 64,
+            gateway_ip: None,
+            mac_address: Some("02:00:00:00:00:01".parse().unwrap()),
+            interface: Interface { kind: "best".into(), device: "under0".into(), ..Interface::default() },
+            mtu: 1500,
+            udp_port: 4789,
+            learn_peers: false,
+            status: State::Active,
+            status_reason: None,
+            counters: PortCounters::default().snapshot(),
+        }),
+        peers: vec![Peer {
+            name: "2001:db8::11".into(),
+            address: Some("2001:db8::11".parse().unwrap()),
+            kind: PeerKind::Learned,
+            next_hop: None,
+            path_mtu: Some(1400),
+            networks: vec!["blue".into()],
+            counters: counters.snapshot(),
+        }],
+        networks: vec![TunnelledNetwork {
+            name: "blue".into(),
+            segmentation_id: 1001,
+            mtu: 1430,
+            peers: 1,
+            flooding: Flooding::Peers,
+            rx_frames: 5,
+            rx_bytes: 300,
+            tx_frames: 0,
+            tx_bytes: 0,
+        }],
+    }
+}
+
 impl Switch for Fake {
     fn status(&self) -> Status {
         let (version, config) = ("0.1.0".into(), "lab.toml".into());
@@ -88,6 +130,10 @@ impl Switch for Fake {
 
     fn ports(&self) -> Vec<Port> {
         vec![fake_port("web1", 1), fake_port("web2", 2)]
+    }
+
+    fn tunnels(&self) -> Tunnels {
+        fake_tunnels()
     }
 
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {
@@ -118,10 +164,10 @@ impl Switch for Fake {
         Ok(Trace { port: port.into(), verdict: "forwarded".into(), steps: vec![step], outputs })
     }
 
-    async fn capture(&self, _port: &str, snaplen: usize) -> Result<Capture, Problem> {
+    async fn capture(&self, _port: &str, snaplen: usize, inner: bool) -> Result<Capture, Problem> {
         let (sender, records) = mpsc::channel(8);
         let missed = Arc::new(AtomicU64::new(0));
-        self.captures.lock().unwrap().push(FakeCapture { sender, missed: missed.clone(), snaplen });
+        self.captures.lock().unwrap().push(FakeCapture { sender, missed: missed.clone(), snaplen, inner });
         Ok(Capture { records, missed })
     }
 }
@@ -252,6 +298,7 @@ fn record(number: u8) -> CaptureRecord {
         original_len: 60,
         bytes,
         dropped,
+        tunnel: None,
         interface: "web1".into(),
     }
 }
@@ -279,6 +326,11 @@ fn resources_are_listed_filtered_and_shown() {
     let counts: Vec<_> = drops.iter().map(|drop| (drop.reason.as_str(), drop.count)).collect();
     assert_eq!(counts, [("runt", 1), ("vlan_not_allowed", 3)]);
     assert_eq!(drops[0].meaning, DropReason::Runt.meaning());
+    let drops: Vec<Drop> = client.get_key("/v1/drops?port=2001:db8::11", "drops").unwrap();
+    let counts: Vec<_> = drops.iter().map(|drop| (drop.reason.as_str(), drop.count)).collect();
+    assert_eq!(counts, [("split_horizon", 5)], "a peer's drops");
+    let tunnels: Tunnels = client.get("/v1/tunnels").unwrap();
+    assert_eq!(tunnels, fake_tunnels());
     let status: Status = client.get("/v1/status").unwrap();
     assert_eq!(status, switch.switch.status());
 }
@@ -321,12 +373,13 @@ fn errors_have_neutrons_form() {
         ("/v2.0/routers", 404, "HTTPNotFound", "The resource /v2.0/routers could not be found."),
         ("/v1/reload", 405, "HTTPMethodNotAllowed", "The method GET is not allowed for /v1/reload."),
         ("/v1/capture/nope", 404, "PortNotFound", "Port nope could not be found."),
+        ("/v1/capture/web1?inner=maybe", 400, "InvalidInput", "inner: `maybe` is not true or false"),
         ("/v1/capture/web1?snaplen=-1", 400, "InvalidInput", "snaplen: `-1` is not a number of bytes"),
         (
             "/v1/capture/web1?count=1",
             400,
             "InvalidInput",
-            "A capture has no parameter count; it has snaplen.",
+            "A capture has no parameter count; it has snaplen and inner.",
         ),
     ] {
         let problem = switch.problem(path);
@@ -420,10 +473,12 @@ fn a_capture_streams_until_the_client_hangs_up() {
         let full = blocks.pass(&mut file, Some(20))?;
         Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
-    switch.client().stream("/v1/capture/web1?snaplen=96", std::future::pending(), take).unwrap();
+    switch.client().stream("/v1/capture/web1?snaplen=96&inner=true", std::future::pending(), take).unwrap();
     assert_eq!(blocks.frames, 20);
     assert_eq!(blocks.missed, 5);
-    assert_eq!(switch.switch.captures.lock().unwrap()[0].snaplen, 96, "the switch was told the snaplen");
+    let asked =
+        |fake: &Fake| fake.captures.lock().unwrap().first().map(|capture| (capture.snaplen, capture.inner));
+    assert_eq!(asked(&switch.switch), Some((96, true)), "the switch was told what is wanted");
     feeder.join().expect("the switch saw that nobody listens");
     let text = String::from_utf8_lossy(&file);
     assert!(text.contains("dropped: runt - shorter than an Ethernet header"));

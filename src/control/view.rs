@@ -3,6 +3,8 @@
 //!
 //! A field that does not apply is `null`, never left out: clients can rely on every key.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -83,11 +85,11 @@ pub struct Network {
     pub id: Uuid,
     /// Unique among networks.
     pub name: String,
-    /// `local`, `flat` or `vlan`.
+    /// `local`, `flat`, `vlan` or `vxlan`.
     pub network_type: String,
     /// Where it leaves the host.
     pub physical_network: Option<String>,
-    /// Its VLAN ID there.
+    /// Its VLAN ID there, or its VNI in tunnels.
     pub segmentation_id: Option<u32>,
     /// Longest packet in bytes.
     pub mtu: u16,
@@ -132,6 +134,8 @@ pub enum Role {
     Port,
     /// The device of a `[[physical_network]]`.
     PhysicalNetwork,
+    /// The device of the `[overlay]`, which tunnels leave through.
+    Overlay,
 }
 
 /// Several VLAN networks on one port.
@@ -175,7 +179,8 @@ impl Interface {
 pub struct Port {
     /// Stable for the name.
     pub id: Uuid,
-    /// Unique among ports; for the device of a physical network, the physical network's name.
+    /// Unique among ports; for the device of a physical network, the physical network's name; `overlay` for that of the
+    /// overlay.
     pub name: String,
     /// What it is for.
     pub role: Role,
@@ -220,7 +225,7 @@ pub struct FdbEntry {
     pub vlan: Option<u16>,
     /// The address.
     pub mac: Mac,
-    /// Name of the port that it is behind.
+    /// Name of the port that it is behind; for one on another host, the address of its VTEP.
     pub port: String,
     /// Learned or static.
     pub kind: FdbKind,
@@ -228,10 +233,116 @@ pub struct FdbEntry {
     pub age_seconds: Option<u64>,
 }
 
+/// The tunnels: `GET /v1/tunnels`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tunnels {
+    /// This end; none without an `[overlay]`.
+    pub vtep: Option<Vtep>,
+    /// The other ends, in the order of their addresses.
+    pub peers: Vec<Peer>,
+    /// The networks that are in tunnels, in the order of the configuration.
+    pub networks: Vec<TunnelledNetwork>,
+}
+
+/// The local VTEP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vtep {
+    /// Its address.
+    pub address: IpAddr,
+    /// Prefix length of its subnet.
+    pub prefix_len: u8,
+    /// The next hop to peers outside of the subnet.
+    pub gateway_ip: Option<IpAddr>,
+    /// The device's address; none while it is not open.
+    pub mac_address: Option<Mac>,
+    /// The device.
+    pub interface: Interface,
+    /// Longest outer packet in bytes.
+    pub mtu: u16,
+    /// UDP port of this VTEP and of its peers.
+    pub udp_port: u16,
+    /// Whether VTEPs that nobody named become peers by sending.
+    pub learn_peers: bool,
+    /// Whether it works.
+    pub status: State,
+    /// Why it does not.
+    pub status_reason: Option<String>,
+    /// Of the device: outer packets.
+    pub counters: PortSnapshot,
+}
+
+/// How a peer came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerKind {
+    /// The configuration names it.
+    Configured,
+    /// It has sent to us.
+    Learned,
+    /// A multicast group that stands for all peers.
+    Group,
+    /// All VTEPs that are not peers yet, until they are learned.
+    Unknown,
+}
+
+/// Another end of tunnels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// What the FDB and drops call it: its address, or `unknown peers`.
+    pub name: String,
+    /// Its VTEP's address, or the group's; none for unknown peers.
+    pub address: Option<IpAddr>,
+    /// How it came to be known.
+    pub kind: PeerKind,
+    /// MAC of the next hop to it; none while that is not resolved.
+    pub next_hop: Option<Mac>,
+    /// Longest outer packet in bytes that gets there, as far as is known; none for unknown peers.
+    pub path_mtu: Option<u16>,
+    /// Names of the networks that it has.
+    pub networks: Vec<String>,
+    /// Inner frames.
+    pub counters: PortSnapshot,
+}
+
+/// Where frames for many go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flooding {
+    /// A copy to each peer.
+    Peers,
+    /// One to the multicast group.
+    Group,
+    /// Into no tunnel: all that is elsewhere is known, or there is nobody.
+    None,
+}
+
+/// A network in tunnels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TunnelledNetwork {
+    /// Its name.
+    pub name: String,
+    /// Its VNI.
+    pub segmentation_id: u32,
+    /// Longest inner packet in bytes.
+    pub mtu: u16,
+    /// How many peers have it.
+    pub peers: u32,
+    /// Where its floods go.
+    pub flooding: Flooding,
+    /// Frames out of tunnels.
+    pub rx_frames: u64,
+    /// Their bytes, of the inner frames.
+    pub rx_bytes: u64,
+    /// Frames into tunnels, each copy by itself.
+    pub tx_frames: u64,
+    /// Their bytes, of the inner frames.
+    pub tx_bytes: u64,
+}
+
 /// Frames that a port dropped for one reason: `GET /v1/drops`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drop {
-    /// Name of the port.
+    /// Name of the port, or of the peer whose tunnel they came from or should have gone into.
     pub port: String,
     /// Stable name of the reason.
     pub reason: String,

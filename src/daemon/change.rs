@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::devices::{Failure, Opened};
+use super::devices::{Failure, Opened, fits};
 use super::state::{Slot, State};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
@@ -49,6 +49,7 @@ impl State {
             let message = "needs a restart; nothing was changed";
             return Err(Problem::new(409, "RestartNeeded", message).with_detail(diff.restart.join("; ")));
         }
+        self.check_kept_underlay(&diff.changed, &new)?;
         let closing: Vec<AttachmentKey> = diff.removed.iter().chain(&diff.reopened).cloned().collect();
         let opening: Vec<AttachmentKey> = diff.added.iter().chain(&diff.reopened).cloned().collect();
         let taken: HashSet<_> =
@@ -89,6 +90,19 @@ impl State {
         self.forget();
         let changes: Vec<String> = diff.to_string().lines().map(str::to_owned).collect();
         Ok(ReloadReport { changes, epoch: self.epoch })
+    }
+
+    /// A device of the underlay that stays open must carry the overlay's packets as one that is opened must.
+    fn check_kept_underlay(&self, changed: &[AttachmentKey], new: &Model) -> Result<(), Problem> {
+        let slot = self.slots.get(&AttachmentKey::Overlay).filter(|slot| slot.device.up);
+        let (Some(overlay), Some(slot)) = (&new.overlay, slot) else { return Ok(()) };
+        if !changed.contains(&AttachmentKey::Overlay) {
+            return Ok(());
+        }
+        let (_, name) = overlay.interface.device().unwrap_or_default();
+        fits(overlay, slot.device.caps.mtu, name).map_err(|reason| {
+            Problem::new(409, "DeviceRefused", format!("{}: {reason}", AttachmentKey::Overlay))
+        })
     }
 
     /// Opens devices. One that is missing leaves its port down; any other failure fails the change.
@@ -167,7 +181,7 @@ impl State {
     }
 
     /// Frees the slots of what the model in force does not name, and removes the TAPs of guests that are gone.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let State { places, slots, model, journal, .. } = self;
         let (tunnels, interfaces) = (&places.tunnels, &places.interfaces);
         places.ports.release(|key| match key {

@@ -57,15 +57,21 @@ pub(super) fn open(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failu
     let mut opened = open_kind(device, site)?;
     if let (Some(overlay), Some((_, name))) = (site.overlay, device.interface.device()) {
         opened.mac = Links::open().and_then(|mut links| links.get(name)).map_err(failed(name))?.mac;
-        if opened.caps.mtu < overlay.mtu {
-            return Err(Failure::Refused(format!(
-                "the MTU of `{name}` is {}, so packets of overlay.mtu = {} would vanish: set the device's to at least that, or \
-                 overlay.mtu to at most {}",
-                opened.caps.mtu, overlay.mtu, opened.caps.mtu
-            )));
-        }
+        fits(overlay, opened.caps.mtu, name).map_err(Failure::Refused)?;
     }
     Ok(opened)
+}
+
+/// Whether the underlay's device carries packets as long as the overlay's MTU; says what to change where it does not.
+pub(super) fn fits(overlay: &Overlay, mtu: u16, name: &str) -> Result<(), String> {
+    if mtu < overlay.mtu {
+        return Err(format!(
+            "the MTU of `{name}` is {mtu}, so packets of overlay.mtu = {} would vanish: set the device's to at least that, or \
+             overlay.mtu to at most {mtu}",
+            overlay.mtu
+        ));
+    }
+    Ok(())
 }
 
 fn open_kind(device: &Device<'_>, site: &Site<'_>) -> Result<Opened, Failure> {

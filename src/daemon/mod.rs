@@ -8,6 +8,8 @@ mod change;
 mod devices;
 mod journal;
 mod state;
+pub mod trace;
+mod tunnels;
 mod views;
 mod workers;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -19,9 +19,6 @@ use crate::tables::compile::{Device, Places, compile};
 use crate::types::{Instant, NetIdx, PortIdx};
 use crate::worker::Notice;
 use crate::worker::mesh::Load;
-
-/// Peers that may be learned, for all networks together.
-const MAX_LEARNED: usize = 1024;
 
 /// The running switch, as the control thread sees it.
 pub(super) struct Daemon {
@@ -50,6 +47,8 @@ pub(super) struct State {
     /// What each worker had done at the last tick; the share of busy turns, and the cycles for each frame, between the
     /// last two ticks that had any.
     pub(super) load: Vec<(Load, Option<f64>, Option<f64>)>,
+    /// When learned peers are looked through next.
+    peers_due: Instant,
 }
 
 impl Daemon {
@@ -73,6 +72,7 @@ impl Daemon {
             fdb: Fdb::new(1024, model.switch.mac_aging_time, seed()),
             epoch: 0,
             load,
+            peers_due: Instant::default(),
         };
         if let Err(problem) = state.apply(model) {
             state.close_all();
@@ -113,7 +113,7 @@ impl Daemon {
             return;
         };
         let may = model.overlay.as_ref().is_some_and(|overlay| overlay.learn_peers);
-        if !may || places.learned.len() >= MAX_LEARNED || !places.learned.insert((vtep, name.clone())) {
+        if !may || !places.learned.insert((vtep, name.clone())) {
             return;
         }
         tracing::info!("VTEP {vtep} is a peer of network \"{name}\" now");
@@ -158,6 +158,7 @@ impl Daemon {
         }
         let now = Instant::since(self.started);
         state.follow_fdb(now);
+        state.forget_silent_peers(now);
     }
 }
 
@@ -171,6 +172,29 @@ impl State {
             Event::Neighbour(_) => {}
         });
         fdb.sweep(now.0);
+    }
+
+    /// Forgets peers that were learned and are silent. That takes a look at the whole FDB, so it is done eight times in its
+    /// ageing time, and only where there are such peers.
+    fn forget_silent_peers(&mut self, now: Instant) {
+        let aging = self.model.switch.mac_aging_time;
+        if self.places.learned.is_empty() || now < self.peers_due {
+            return;
+        }
+        self.peers_due = now.after(Duration::from_secs((aging / 8).max(1).into()));
+        let stations = self.fdb.iter().map(|entry| (entry.key.network(), entry.port, entry.seen));
+        let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+        let gone = self.places.age_peers(stations, seconds, aging);
+        if gone.is_empty() {
+            return;
+        }
+        for (vtep, network) in gone {
+            tracing::info!(
+                "VTEP {vtep} was silent for long and is no peer of network \"{network}\" any more"
+            );
+        }
+        self.publish();
+        self.forget();
     }
 
     /// Publishes tables for the model that is in force.

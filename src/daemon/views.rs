@@ -4,29 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use super::change::{load, short_mtu};
 use super::devices::describe;
 use super::state::{Daemon, Slot, State};
-use crate::control::hex;
+use super::{trace, tunnels};
 use crate::control::server::{Capture, Switch};
 use crate::control::view::{
     FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status,
-    Trace, TraceOutput, TraceStep, Trunk, Worker, WorkerState,
+    Trace, Trunk, Tunnels, Worker, WorkerState,
 };
-use crate::dataplane::out::Out;
-use crate::dataplane::tracer::Explain;
-use crate::dataplane::{Shard, process};
-use crate::frame::{Burst, Pool};
 use crate::model::{self, Attachment, AttachmentKey};
 use crate::types::{Instant, PortIdx, WorkerIdx};
 use crate::worker::capture::CaptureTap;
 
 /// Records that may wait for a capture's reader.
 const CAPTURE_DEPTH: usize = 4096;
-/// Buffers for a traced frame and its copies.
-const TRACE_BUFFERS: (u32, u32) = (8192, 16);
 
 impl Switch for Daemon {
     fn status(&self) -> Status {
@@ -53,6 +46,13 @@ impl Switch for Daemon {
     fn ports(&self) -> Vec<Port> {
         let state = self.state();
         state.model.attachments().filter_map(|device| state.port(&device)).collect()
+    }
+
+    fn tunnels(&self) -> Tunnels {
+        let state = self.state();
+        let device = state.model.attachments().find(|device| device.key == AttachmentKey::Overlay);
+        let device = device.and_then(|device| state.port(&device));
+        tunnels::tunnels(&state.workers.tables(), &state.model, device.as_ref())
     }
 
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {
@@ -93,12 +93,26 @@ impl Switch for Daemon {
         self.state().trace(port, &frame, Instant::since(self.started))
     }
 
-    async fn capture(&self, port: &str, snaplen: usize) -> Result<Capture, Problem> {
+    async fn capture(&self, port: &str, snaplen: usize, inner: bool) -> Result<Capture, Problem> {
         let state = self.state();
         let (index, worker) = state.find(port).ok_or_else(|| Problem::not_found("Port", port))?;
+        // As it is when the capture begins.
+        let tables = state.workers.tables();
+        let underlay = tables.underlay.as_ref().filter(|underlay| underlay.port == index);
+        let udp_port = underlay.map(|underlay| underlay.udp_port);
+        if inner && udp_port.is_none() {
+            let message = format!("Port {port} has no tunnels in it; `overlay` is the one that has.");
+            return Err(Problem::invalid(message));
+        }
         let (sender, records) = mpsc::channel(CAPTURE_DEPTH);
         let missed = Arc::new(AtomicU64::new(0));
-        let tap = CaptureTap { interface: port.into(), snaplen, sender, missed: missed.clone() };
+        let tap = CaptureTap {
+            interface: port.into(),
+            snaplen,
+            inner: udp_port.filter(|_| inner),
+            sender,
+            missed: missed.clone(),
+        };
         state.workers.capture(worker, index, tap);
         Ok(Capture { records, missed })
     }
@@ -143,6 +157,11 @@ impl State {
             AttachmentKey::Port(name) => self.model.ports.iter().find(|port| port.name == *name),
             _ => None,
         };
+        let role = match &device.key {
+            AttachmentKey::Physical(_) => ("physical_network", Role::PhysicalNetwork),
+            AttachmentKey::Overlay => ("overlay", Role::Overlay),
+            _ => ("port", Role::Port),
+        };
         let admin_state_up = port.is_none_or(|port| port.admin_state_up);
         let is_up = slot.device.up && admin_state_up;
         let (network, trunk) = match port.map(|port| &port.attachment) {
@@ -158,6 +177,7 @@ impl State {
                     }),
                 )
             }
+            None if device.key == AttachmentKey::Overlay => (None, None),
             None => {
                 let of = |n: &&model::Network| matches!(&n.segment, model::Segment::Flat(on) if on == name(&device.key));
                 let native = self.model.networks.iter().find(of).map(|network| network.name.clone());
@@ -165,13 +185,13 @@ impl State {
             }
         };
         Some(Port {
-            id: port.map_or_else(|| physical_id(name(&device.key)), |port| port.id),
+            id: port.map_or_else(|| model::id(role.0, name(&device.key)), |port| port.id),
             name: name(&device.key).to_owned(),
-            role: if port.is_some() { Role::Port } else { Role::PhysicalNetwork },
+            role: role.1,
             network,
             trunk,
             interface,
-            mac_address: port.and_then(|port| port.mac_address),
+            mac_address: port.map_or(slot.device.mac, |port| port.mac_address),
             mtu: if slot.device.up { slot.device.caps.mtu } else { device.mtu },
             worker: is_up.then(|| slot.device.worker.index()),
             status: if is_up { Status_::Active } else { Status_::Down },
@@ -185,43 +205,20 @@ impl State {
         })
     }
 
-    /// The slot and the worker of a port or physical network, by name.
+    /// The slot and the worker of a device, by the name of its port, in the order of [`Switch::ports`].
     fn find(&self, wanted: &str) -> Option<(PortIdx, WorkerIdx)> {
-        let keys = [AttachmentKey::Port(wanted.to_owned()), AttachmentKey::Physical(wanted.to_owned())];
-        keys.iter()
-            .find_map(|key| Some((PortIdx(self.places.ports.get(key)?), self.slots.get(key)?.device.worker)))
+        let key = self.model.attachments().map(|device| device.key).find(|key| name(key) == wanted)?;
+        Some((PortIdx(self.places.ports.get(&key)?), self.slots.get(&key)?.device.worker))
     }
 
     /// Runs the path on a copy of the state.
     fn trace(&mut self, port: &str, frame: &[u8], now: Instant) -> Result<Trace, Problem> {
         let (index, _) = self.find(port).ok_or_else(|| Problem::not_found("Port", port))?;
         self.follow_fdb(now);
-        let tables = self.workers.tables().detached();
-        let failed = |error: std::io::Error| Problem::internal(format!("no memory to trace in: {error}"));
-        let mut shard = Shard::new(Pool::with_chunks(TRACE_BUFFERS.0, TRACE_BUFFERS.1).map_err(failed)?, 0);
-        shard.fdb = self.fdb.clone();
-        let frame = shard.pool.frame_from(frame).ok_or_else(|| Problem::invalid("The frame is too long."))?;
-        let (mut out, mut explain) = (Out::default(), Explain::default());
-        out.make_room(tables.ports.len());
-        let mut burst: Burst = [frame].into_iter().collect();
-        process(&mut burst, index, &tables, &mut shard, now, &mut out, &mut explain);
-        let mut outputs = Vec::new();
-        out.flush(|to, frames| {
-            let name = tables.port(to).map_or_else(String::new, |port| port.name.to_string());
-            outputs.extend(frames.drain(..).map(|frame| {
-                let bytes = frame.segments().collect::<Vec<_>>().concat();
-                TraceOutput { port: name.clone(), frame: hex::encode(&bytes) }
-            }));
-        });
-        let counters = tables.port(index).map(|port| port.counters.snapshot()).unwrap_or_default();
-        let verdict = match (counters.forwarded, counters.flooded, counters.drops.keys().next()) {
-            (1.., _, _) => "forwarded".to_owned(),
-            (_, 1.., _) => "flooded".to_owned(),
-            (_, _, Some(reason)) => format!("dropped: {reason}"),
-            _ => "consumed".to_owned(),
-        };
-        let steps =
-            explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
+        let traced = trace::trace(&self.workers.tables(), self.fdb.clone(), index, frame, now)
+            .map_err(|error| Problem::internal(format!("no memory to trace in: {error}")))?
+            .ok_or_else(|| Problem::invalid("The frame is too long."))?;
+        let trace::Traced { verdict, steps, outputs } = traced;
         Ok(Trace { port: port.to_owned(), verdict, steps, outputs })
     }
 }
@@ -231,9 +228,4 @@ fn name(key: &AttachmentKey) -> &str {
         AttachmentKey::Port(name) | AttachmentKey::Physical(name) => name,
         _ => "overlay",
     }
-}
-
-/// Stable for the name, as the IDs of the model are.
-fn physical_id(name: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("nuswitch/physical_network/{name}").as_bytes())
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::egress::{self, Exit};
+use super::egress::{self, Exit, Refused};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
@@ -73,9 +73,13 @@ fn reply(
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
     let network = tables.network(index).ok_or(DropReason::VlanNotAllowed)?;
-    let port = tables.port(back).ok_or(DropReason::PortDown)?;
     let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
     let exit = Exit { to: back, index, network, from_tunnel: false };
+    let port = match egress::admit(&frame, &exit, tables) {
+        Ok(port) => port,
+        Err(Refused::Drop(reason)) => return Err(reason),
+        Err(Refused::TooBig(_)) => return Err(DropReason::MtuExceeded),
+    };
     egress::send(frame, &exit, port, (tables, shard), out, tracer)?;
     Ok(Sent::Answered)
 }

@@ -44,6 +44,10 @@ pub(super) fn admit<'t>(
         if exit.from_tunnel {
             return Err(Refused::Drop(DropReason::SplitHorizon));
         }
+        if is_tagged(frame) {
+            // RFC 7348, section 6.1: none goes in. It is one that was hidden behind a priority tag.
+            return Err(Refused::Drop(DropReason::InnerTag));
+        }
         let longest = port.plain_len.min(tunnel.longest_inner());
         if frame.len() > longest && segment::segment_len(frame) > longest {
             return Err(Refused::TooBig(u16::try_from(longest.saturating_sub(HEADER)).unwrap_or(u16::MAX)));
@@ -115,9 +119,10 @@ fn send_tunnel(
         shard.tally.count_tunnel_tx(exit.index, frame.len() as u64);
         let to = tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay)?;
         out.push(to, frame);
+        say_if_unresolved(to == underlay.resolver, port, tracer);
         return Ok(());
     }
-    let mut lost = None;
+    let (mut lost, mut waits) = (None, false);
     let mut tally = std::mem::take(&mut shard.tally);
     let finished = finish(
         frame,
@@ -127,7 +132,10 @@ fn send_tunnel(
             tally.count_tx(exit.to, frame.len() as u64);
             tally.count_tunnel_tx(exit.index, frame.len() as u64);
             match tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay) {
-                Ok(to) => out.push(to, frame),
+                Ok(to) => {
+                    waits = to == underlay.resolver;
+                    out.push(to, frame);
+                }
                 Err(reason) => lost = Some(reason),
             }
         },
@@ -135,7 +143,15 @@ fn send_tunnel(
     );
     shard.tally = tally;
     finished?;
+    say_if_unresolved(waits, port, tracer);
     lost.map_or(Ok(()), Err)
+}
+
+#[inline(always)]
+fn say_if_unresolved(waits: bool, port: &PortEntry, tracer: &mut impl Tracer) {
+    if waits {
+        tracer.say("egress", || format!("the next hop to {} is not resolved: it waits for that", port.name));
+    }
 }
 
 /// Does in software what the device cannot do.
@@ -174,6 +190,7 @@ fn push_tag(frame: &mut Frame, id: VlanId) -> Option<()> {
     Some(())
 }
 
+#[inline(always)]
 fn is_tagged(frame: &Frame) -> bool {
     let ethertype = frame.head().get(12..).and_then(|rest| rest.first_chunk());
     ethertype.is_some_and(|bytes| is_tag(u16::from_be_bytes(*bytes)))

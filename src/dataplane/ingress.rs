@@ -131,6 +131,10 @@ pub(super) fn classify_tunnel(
     (fdb, notes): (&Fdb, &mut Notes),
     tracer: &mut impl Tracer,
 ) -> Result<Classified, Stop> {
+    tracer.say("ingress", || match tunnel::peek::peek(frame.head(), underlay.udp_port) {
+        Some(packet) => format!("a tunnel packet from {} to {}, VNI {}", packet.from, packet.to, packet.vni),
+        None => "a packet of the underlay".to_owned(),
+    });
     let (ingress, network) = tunnel::enter(frame, underlay, tables, notes)?;
     let inner = |reason| Stop::DropInner(ingress, network, reason);
     let found = addresses(frame, DropReason::InnerRunt).map_err(inner)?;

@@ -5,7 +5,9 @@
 //! It lives with the worker that owns the underlay's device; other workers hand frames without a next hop to that worker's
 //! resolver port.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::out::Out;
 use super::tracer::Tracer;
@@ -18,8 +20,9 @@ use crate::tables::{PortEntry, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 
-/// Notes that may wait to be told to the control thread.
-const MAX_NOTES: usize = 16;
+/// Most notes that the control thread is told in [`NOTES_PERIOD`]: it compiles tables for some, and anyone can cause them.
+const MAX_NOTES: usize = 64;
+const NOTES_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the control thread should know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,22 +36,34 @@ pub enum Note {
 /// The local VTEP's own state.
 pub struct Vtep(Host);
 
-/// What waits to be told to the control thread.
+/// What is to be told to the control thread, each once in a period.
 #[derive(Default)]
-pub struct Notes(arrayvec::ArrayVec<Note, MAX_NOTES>);
+pub struct Notes {
+    /// Of this period.
+    list: arrayvec::ArrayVec<Note, MAX_NOTES>,
+    /// How many of them were told already.
+    told: usize,
+    since: Instant,
+}
 
 impl Notes {
     #[cold]
     pub(super) fn add(&mut self, note: Note) {
-        if !self.0.contains(&note) {
+        if !self.list.contains(&note) {
             // A full list loses it; its cause comes again.
-            let _ = self.0.try_push(note);
+            let _ = self.list.try_push(note);
         }
     }
 
-    /// Those added since the last call.
-    pub fn take(&mut self) -> impl Iterator<Item = Note> + use<> {
-        std::mem::take(&mut self.0).into_iter()
+    /// Those that were added and not yet given.
+    pub fn take(&mut self, now: Instant) -> impl Iterator<Item = Note> + use<> {
+        let list = self.list.clone();
+        let told = std::mem::replace(&mut self.told, list.len());
+        if now >= self.since.after(NOTES_PERIOD) {
+            self.list.clear();
+            (self.told, self.since) = (0, now);
+        }
+        list.into_iter().skip(told)
     }
 }
 
@@ -82,6 +97,25 @@ impl Net for Wire<'_> {
     }
 }
 
+/// Where a host's last words go: there is no wire any more.
+struct End<'a>(Option<&'a PortEntry>);
+
+impl Net for End<'_> {
+    fn send(&mut self, _frame: &[u8]) {}
+
+    fn release(&mut self, frame: Frame) {
+        self.discard(frame);
+    }
+
+    fn discard(&mut self, _frame: Frame) {
+        if let Some(entry) = self.0 {
+            entry.counters.count_drop(DropReason::Unresolved, 1);
+        }
+    }
+
+    fn event(&mut self, _event: Event) {}
+}
+
 /// Lets the host do something, then writes down what it found out.
 fn with_host<T>(
     shard: &mut Shard,
@@ -106,7 +140,7 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
     let Some(underlay) =
         tables.underlay.as_ref().filter(|underlay| tables.port(underlay.port).is_some_and(|p| p.up))
     else {
-        shard.vtep = None;
+        close(shard, tables, now);
         return;
     };
     let config = config(underlay, tables);
@@ -120,6 +154,16 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
     }
     if let Some(vtep) = &mut shard.vtep {
         vtep.write_next_hops(tables);
+        vtep.write_path_mtus(tables, underlay.mtu);
+    }
+}
+
+/// The host's end, if there is one: its device is gone, or another worker's. Frames that wait are lost, and counted where
+/// the port is still known.
+pub fn close(shard: &mut Shard, tables: &Tables, now: Instant) {
+    if let Some(Vtep(host)) = shard.vtep.take() {
+        let port = tables.underlay.as_ref().and_then(|underlay| tables.port(underlay.port));
+        host.close(now, &mut End(port));
     }
 }
 
@@ -151,9 +195,15 @@ pub(super) fn receive(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
-    tracer.say("ingress", || "is no tunnel packet: for the local VTEP itself".to_owned());
     let head = frame.head().to_vec();
-    match with_host(shard, tables, out, |host, wire| host.receive(&head, now, wire)) {
+    let heard = with_host(shard, tables, out, |host, wire| host.receive(&head, now, wire));
+    tracer.say("ingress", || match heard {
+        Some(Heard::Answered) => "the local VTEP is asked, and answers".to_owned(),
+        Some(Heard::Consumed) => "tells the local VTEP something about the underlay".to_owned(),
+        Some(Heard::Ignored(why)) => format!("neither of a tunnel nor for the local VTEP: {why}"),
+        None => "neither of a tunnel, nor is there a VTEP that it could be for".to_owned(),
+    });
+    match heard {
         Some(Heard::Answered) => Ok(Sent::Answered),
         Some(Heard::Consumed) => Ok(Sent::Consumed),
         Some(Heard::Ignored(_)) | None => Err(DropReason::UnderlayOther),
@@ -213,9 +263,43 @@ impl Vtep {
         }
     }
 
+    /// What the host knows of the way to each peer, to one that is new in the tables too.
+    fn write_path_mtus(&self, tables: &Tables, full: u16) {
+        let known: HashMap<IpAddr, u16> = self.0.paths().collect();
+        for tunnel in peers(tables) {
+            tunnel.state.set_path_mtu(known.get(&tunnel.remote).copied().filter(|mtu| *mtu < full));
+        }
+    }
+
     fn write_next_hops(&self, tables: &Tables) {
         for tunnel in peers(tables) {
             tunnel.state.set_next_hop(self.0.resolved(tunnel.remote));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stranger(n: u32) -> Note {
+        Note::Stranger(IpAddr::V4(n.into()), NetIdx(1))
+    }
+
+    /// Whoever sends from thousands of addresses keeps neither the control thread busy nor its queue full.
+    #[test]
+    fn a_note_is_told_once_a_second_and_so_many_at_most() {
+        let at = |millis: u64| Instant(5_000_000_000 + millis * 1_000_000);
+        let mut notes = Notes::default();
+        notes.take(at(0)).for_each(drop);
+        notes.add(stranger(1));
+        assert_eq!(notes.take(at(1)).collect::<Vec<_>>(), [stranger(1)]);
+        (1..1000).for_each(|n| notes.add(stranger(n)));
+        assert_eq!(notes.take(at(2)).count(), MAX_NOTES - 1);
+        (1..1000).for_each(|n| notes.add(stranger(n)));
+        assert_eq!(notes.take(at(999)).count(), 0);
+        assert_eq!(notes.take(at(1000)).count(), 0);
+        notes.add(stranger(1));
+        assert_eq!(notes.take(at(1001)).collect::<Vec<_>>(), [stranger(1)], "its cause came again");
     }
 }

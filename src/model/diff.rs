@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use super::{
     AttachmentKey, Device, Interface, Model, Network, Origin, Overlay, PhysicalNetwork, Port, Switch,
@@ -59,6 +60,8 @@ struct DevicePart<'m> {
     /// The device's own MAC and MTU, where they are for the switch to set.
     mac: Option<crate::types::Mac>,
     mtu: Option<u16>,
+    /// What a device of the underlay that the host may use too is split by: address and UDP port of the tunnels.
+    shared_by: Option<(IpAddr, u16)>,
 }
 
 /// An attachment as far as it decides about tables.
@@ -83,6 +86,11 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
         interface,
         mac: port.and_then(|port| port.mac_address).filter(|_| is_tap),
         mtu: is_ours.then_some(device.mtu),
+        shared_by: model
+            .overlay
+            .as_ref()
+            .filter(|_| device.key == AttachmentKey::Overlay && may_be_shared(interface))
+            .map(|overlay| (overlay.local_ip, overlay.udp_port)),
     };
     let nowhere = Origin::default;
     let table_part = TablePart {
@@ -101,6 +109,18 @@ fn parts<'m>(model: &'m Model, device: &Device<'m>) -> (DevicePart<'m>, TablePar
         networks: model.networks_of(&device.key).map(placeless).collect(),
     };
     (device_part, table_part)
+}
+
+/// Whether the kernel splits the device's frames between the switch and the host. Where nothing is said, that depends on what
+/// is found at the device.
+fn may_be_shared(interface: &Interface) -> bool {
+    match interface {
+        Interface::Xdp { shared, .. } | Interface::Best { shared, .. } => *shared != Some(false),
+        Interface::Packet { .. }
+        | Interface::Tap { .. }
+        | Interface::Guest { .. }
+        | Interface::Pcap { .. } => false,
+    }
 }
 
 fn placeless(network: &Network) -> Network {
@@ -326,13 +346,21 @@ interface = { kind = "guest", name = "g" }
         let anew = "~ overlay, its device is opened anew";
         assert_eq!(lines(interface, "interface = \"eth3\""), anew);
         assert_eq!(lines(interface, &format!("{interface}\ndriver = \"packet\"")), anew);
-        let own =
-            ["gateway_ip = '192.0.2.1'", "udp_port = 8472", "ttl = 9", "dscp = 46", "learn_peers = true"];
+        let own = ["gateway_ip = '192.0.2.1'", "ttl = 9", "dscp = 46", "learn_peers = true"];
         for setting in own {
             assert_eq!(lines(interface, &format!("{interface}\n{setting}")), "~ overlay", "{setting}");
         }
-        assert_eq!(lines("192.0.2.10/24", "192.0.2.12/24"), "~ overlay");
         assert_eq!(lines("192.0.2.10/24", "192.0.2.10/25"), "~ overlay");
+        // A device that may be the host's too is split by address and port.
+        assert_eq!(lines("192.0.2.10/24", "192.0.2.12/24"), anew);
+        assert_eq!(lines(interface, &format!("{interface}\nudp_port = 8472")), anew);
+        for alone in ["driver = \"packet\"", "driver = \"xdp\"\nshared = false"] {
+            let of_driver = |port: u16| {
+                TUNNELS.replacen(interface, &format!("{interface}\n{alone}\nudp_port = {port}"), 1)
+            };
+            let lines = diff(&model(&of_driver(4789)), &model(&of_driver(8472))).to_string();
+            assert_eq!(lines, "~ overlay", "{alone}");
+        }
         // What networks have of the overlay changes them, and the ports on them.
         let tables = "~ network \"v\"\n~ overlay\n~ port \"g\"";
         assert_eq!(lines("192.0.2.11", "192.0.2.12"), tables);

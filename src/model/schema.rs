@@ -109,7 +109,7 @@ pub struct Overlay {
     pub dscp: u8,
     /// VNIs that are handed out to networks without a `segmentation_id`.
     pub vni_ranges: Vec<(Vni, Vni)>,
-    /// Whether VTEPs that nobody named may become peers, by sending to us; default false.
+    /// Whether VTEPs that nobody named may become peers, by sending to us; they cease to be when they are silent. Default false.
     pub learn_peers: bool,
     /// Where it was said.
     pub origin: Origin,

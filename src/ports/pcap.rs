@@ -122,6 +122,7 @@ impl PcapPort {
             original_len: frame.len(),
             bytes: frame.segments().collect::<Vec<_>>().concat(),
             dropped: None,
+            tunnel: None,
             interface: self.name.clone(),
         };
         self.unflushed = true;
@@ -210,7 +211,18 @@ mod tests {
             let (direction, interface) = (Direction::Rx, Arc::from("x"));
             let bytes = vec![7; held];
             writer
-                .write(&CaptureRecord { at: 0, direction, original_len, bytes, dropped: None, interface }, 0)
+                .write(
+                    &CaptureRecord {
+                        at: 0,
+                        direction,
+                        original_len,
+                        bytes,
+                        dropped: None,
+                        tunnel: None,
+                        interface,
+                    },
+                    0,
+                )
                 .unwrap();
         }
         file

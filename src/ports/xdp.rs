@@ -23,7 +23,7 @@ use super::{Caps, Details, PortIo, Rx};
 use crate::frame::{BURST, Burst, CHUNK, CHUNK_DATA, Frame, Offload, Pool};
 use crate::model::XdpMode;
 use crate::stats::{DropReason, PortCounters};
-use crate::sys::xdp::bpf::{Link, Map, Program};
+use crate::sys::xdp::bpf::{Link, Map, Program, is_occupied};
 use crate::sys::xdp::netdev::{NetDevice, Promiscuous};
 use crate::sys::xdp::program::{self, Verdict};
 use crate::sys::xdp::ring::Descriptor;
@@ -367,8 +367,10 @@ fn attach(
 ) -> Result<(Link, bool), XdpError> {
     let failed = |source: std::io::Error, mode| {
         let device = config.device.clone();
+        if is_occupied(&source) {
+            return XdpError::Occupied { device };
+        }
         let hint = match source.raw_os_error() {
-            Some(libc::EBUSY) => return XdpError::Occupied { device },
             Some(libc::EOPNOTSUPP) => "its driver has no XDP; use mode \"generic\"",
             Some(libc::ERANGE) => "its MTU is too long for the driver; lower it or use mode \"generic\"",
             _ => "Linux 5.9 and CAP_NET_ADMIN are needed",
@@ -382,7 +384,9 @@ fn attach(
                 notes.push("native".to_string());
                 return Ok((link, true));
             }
-            Err(error) if config.mode == XdpMode::Native => return Err(failed(error, "natively")),
+            Err(error) if config.mode == XdpMode::Native || is_occupied(&error) => {
+                return Err(failed(error, "natively"));
+            }
             Err(error) => why_not = Some(error),
         }
     }

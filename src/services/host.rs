@@ -25,10 +25,10 @@ use super::membership::Membership;
 use super::nd::{self, Nd};
 use super::neighbour::{Claim, Effect, Neighbours, addressed};
 use super::packet::{Message, Packet};
-use super::{Ignored, is_device, is_host, multicast_mac};
+use super::{Ignored, is_device, is_host};
 use crate::frame::Frame;
 use crate::types::{Instant, Mac};
-use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ethernet::{self, Ethernet, multicast_mac};
 use crate::wire::protocol;
 
 mod paths;

@@ -13,10 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::Ignored;
 use super::packet::{Message, Packet, V4, V6, link};
-use super::{Ignored, multicast_mac};
 use crate::types::{Instant, Mac};
-use crate::wire::{ethernet, protocol};
+use crate::wire::ethernet::{self, multicast_mac};
+use crate::wire::protocol;
 
 /// Messages of IGMP (RFC 3376, 4; RFC 2236, 2.1; RFC 1112, appendix I), and of MLD (RFC 3810, 5; RFC 2710, 3.1).
 const QUERY_V4: u8 = 0x11;

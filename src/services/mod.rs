@@ -62,21 +62,6 @@ pub enum Ignored {
     RateLimit,
 }
 
-/// The MAC of an IP multicast group (RFC 1112, 6.4; RFC 2464, 7), or nothing for an address that is no group.
-pub fn multicast_mac(group: IpAddr) -> Option<Mac> {
-    match group {
-        IpAddr::V4(ip) if ip.is_multicast() => {
-            let [_, b, c, d] = ip.octets();
-            Some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
-        }
-        IpAddr::V6(ip) if ip.is_multicast() => {
-            let [.., a, b, c, d] = ip.octets();
-            Some(Mac([0x33, 0x33, a, b, c, d]))
-        }
-        _ => None,
-    }
-}
-
 /// True for an address that one host may send from: no group, no loopback, not unspecified (RFC 1122, 3.2.1.3; RFC 4291,
 /// 2.5 and 2.7).
 pub fn is_host(ip: IpAddr) -> bool {
@@ -103,15 +88,6 @@ fn is_device(mac: Mac) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn groups_have_the_macs_of_rfc_1112_and_rfc_2464() {
-        let mac = |ip: &str| multicast_mac(ip.parse().unwrap()).map(|mac| mac.to_string());
-        assert_eq!(mac("224.0.0.22").as_deref(), Some("01:00:5e:00:00:16"));
-        assert_eq!(mac("239.129.2.3").as_deref(), Some("01:00:5e:01:02:03"), "the 24th bit is lost");
-        assert_eq!(mac("ff02::1:ff28:9c5a").as_deref(), Some("33:33:ff:28:9c:5a"));
-        assert_eq!((mac("192.0.2.1"), mac("2001:db8::1")), (None, None));
-    }
 
     #[test]
     fn hosts_have_addresses_of_one_device() {

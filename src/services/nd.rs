@@ -10,9 +10,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::packet::{Message, Packet, V6, link};
-use super::{Ignored, is_device, is_host_v6, multicast_mac};
+use super::{Ignored, is_device, is_host_v6};
 use crate::types::Mac;
-use crate::wire::{ethernet, protocol};
+use crate::wire::ethernet::{self, multicast_mac};
+use crate::wire::protocol;
 
 /// ICMPv6 types (RFC 4861, 4.3 and 4.4).
 const SOLICITATION: u8 = 135;

@@ -3,10 +3,11 @@
 mod overlay;
 mod router;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::learned::{Learned, LearnedPeer};
 use super::slots::Slots;
 use super::tunnel::{TunnelCounters, TunnelState};
 use super::{NetEntry, PortEntry, Segments, Tables};
@@ -49,8 +50,33 @@ pub struct Places {
     pub routers: Slots<String>,
     /// Counters of routers' interfaces, by router and MAC.
     pub interfaces: HashMap<(String, Mac), Arc<PortCounters>>,
-    /// Peers that were learned, and the networks that they were heard in, by name.
-    pub learned: BTreeSet<(IpAddr, String)>,
+    /// Peers that were learned.
+    pub learned: Learned,
+}
+
+impl Places {
+    /// Forgets learned peers that were silent for too long ([`Learned::age`]), and gives them; tables must then be compiled
+    /// anew. `stations`: the FDB, as the network, the port and the second of the last frame of each entry.
+    pub fn age_peers(
+        &mut self,
+        stations: impl Iterator<Item = (NetIdx, PortIdx, u32)>,
+        now: u32,
+        aging: u32,
+    ) -> Vec<LearnedPeer> {
+        let Places { ports, networks, learned, .. } = self;
+        let place = |(vtep, network): &LearnedPeer| {
+            let port = ports.get(&AttachmentKey::Tunnel(*vtep))?;
+            Some((NetIdx(networks.get(network)?), PortIdx(port)))
+        };
+        let mut newest: HashMap<(NetIdx, PortIdx), Option<u32>> =
+            learned.iter().filter_map(place).map(|place| (place, None)).collect();
+        for (network, port, seen) in stations {
+            if let Some(newest) = newest.get_mut(&(network, port)) {
+                *newest = Some(seen).max(*newest);
+            }
+        }
+        learned.age(|peer| newest.get(&place(peer)?).copied().flatten(), now, aging)
+    }
 }
 
 /// See [`Places::tunnels`].
@@ -108,6 +134,9 @@ pub fn compile(
         overlay::compile(&mut tables, overlay, device, &networks, places);
     } else {
         places.tunnels.clear();
+    }
+    if model.overlay.is_none() {
+        places.learned = Learned::default();
     }
     for port in &model.ports {
         let key = AttachmentKey::Port(port.name.clone());

@@ -7,6 +7,7 @@
 pub mod compile;
 pub mod exact;
 pub mod fib;
+pub mod learned;
 pub mod router;
 pub mod slots;
 pub mod tunnel;
@@ -166,11 +167,17 @@ impl Tables {
         }
     }
 
-    /// A copy with counters of its own, for looking at what would happen.
+    /// A copy with counters and knowledge of the underlay of its own, for looking at what would happen.
     pub fn detached(&self) -> Tables {
         let mut copy = self.clone();
         for port in copy.ports.iter_mut().flatten() {
             port.counters = Arc::new(PortCounters::default());
+            if let Segments::Tunnel(tunnel) = &mut port.segments {
+                tunnel.state = Arc::new(tunnel.state.copy());
+            }
+        }
+        for tunnels in copy.networks.iter_mut().flatten().filter_map(|network| network.tunnels.as_mut()) {
+            tunnels.counters = Arc::default();
         }
         copy
     }

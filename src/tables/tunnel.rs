@@ -173,6 +173,14 @@ impl Default for TunnelState {
 }
 
 impl TunnelState {
+    /// What is known now, on its own from here on.
+    pub fn copy(&self) -> TunnelState {
+        let copy = TunnelState::default();
+        copy.set_next_hop(self.next_hop());
+        copy.set_path_mtu(self.path_mtu());
+        copy
+    }
+
     /// The next hop's MAC.
     #[inline(always)]
     pub fn next_hop(&self) -> Option<Mac> {

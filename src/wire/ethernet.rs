@@ -1,5 +1,7 @@
 //! Ethernet II headers (IEEE 802.3-2018, 3.2.6) with up to two VLAN tags (IEEE 802.1Q-2018, 9.6).
 
+use std::net::IpAddr;
+
 use super::Malformed;
 use crate::types::Mac;
 
@@ -118,6 +120,21 @@ impl<'a> Ethernet<'a> {
     }
 }
 
+/// The MAC of an IP multicast group (RFC 1112, section 6.4; RFC 2464, section 7), or nothing for an address that is no group.
+pub fn multicast_mac(group: IpAddr) -> Option<Mac> {
+    match group {
+        IpAddr::V4(ip) if ip.is_multicast() => {
+            let [_, b, c, d] = ip.octets();
+            Some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+        }
+        IpAddr::V6(ip) if ip.is_multicast() => {
+            let [.., a, b, c, d] = ip.octets();
+            Some(Mac([0x33, 0x33, a, b, c, d]))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +166,14 @@ mod tests {
             assert_eq!(Ethernet::new_checked(&tagged[..len]).err(), Some(Malformed::Truncated), "{len}");
         }
         assert!(Ethernet::new_checked(&tagged).is_ok());
+    }
+
+    #[test]
+    fn groups_have_the_macs_of_rfc_1112_and_rfc_2464() {
+        let mac = |ip: &str| multicast_mac(ip.parse().unwrap()).map(|mac| mac.to_string());
+        assert_eq!(mac("224.0.0.22").as_deref(), Some("01:00:5e:00:00:16"));
+        assert_eq!(mac("239.129.2.3").as_deref(), Some("01:00:5e:01:02:03"), "the 24th bit is lost");
+        assert_eq!(mac("ff02::1:ff28:9c5a").as_deref(), Some("33:33:ff:28:9c:5a"));
+        assert_eq!((mac("192.0.2.1"), mac("2001:db8::1")), (None, None));
     }
 }

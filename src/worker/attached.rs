@@ -71,8 +71,8 @@ impl Attached {
 
     #[cold]
     fn send_captured(&mut self, frames: &mut Vec<Frame>, pool: &mut Pool) {
-        let snaplen = self.longest_snaplen();
-        let records: Vec<Record> = frames.iter().map(|frame| Record::of(frame, snaplen)).collect();
+        let reach = self.reach();
+        let records: Vec<Record> = frames.iter().map(|frame| Record::of(frame, reach)).collect();
         self.io.tx(pool, frames);
         // A device takes frames in order, so what is left is the end of the queue.
         let sent = records.len() - frames.len();
@@ -81,8 +81,9 @@ impl Attached {
         }
     }
 
-    pub(super) fn longest_snaplen(&self) -> usize {
-        self.taps.iter().map(|tap| tap.snaplen).max().unwrap_or(0)
+    /// How many bytes of each frame its captures look at.
+    pub(super) fn reach(&self) -> usize {
+        self.taps.iter().map(CaptureTap::reach).max().unwrap_or(0)
     }
 
     /// Gives a record to every capture of this port, and ends those that nobody reads any more.

@@ -314,7 +314,7 @@ impl Core {
             if tables.underlay_worker() == Some(self.index) {
                 underlay::configure(&mut self.shard, tables, now, &mut self.out);
             } else {
-                self.shard.vtep = None;
+                underlay::close(&mut self.shard, tables, now);
             }
             gateway::configure(tables, &mut self.shard, self.index, now, &mut self.out);
             self.mesh.link(self.index).set_epoch(tables.epoch);
@@ -448,7 +448,7 @@ impl Core {
         let mut one = Burst::new();
         for frame in std::mem::take(&mut self.burst) {
             let Some(Some(attached)) = self.ports.get(port.index()) else { return };
-            let record = capture::Record::of(&frame, attached.longest_snaplen());
+            let record = capture::Record::of(&frame, attached.reach());
             one.push(frame);
             self.shard.last_drop = None;
             process(&mut one, port, tables, &mut self.shard, now, &mut self.out, &mut Silent);
@@ -504,7 +504,7 @@ impl Core {
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
         self.shard.tally.flush(tables);
-        for note in self.shard.notes.take() {
+        for note in self.shard.notes.take(now) {
             let _ = self.notices.send(Notice::Underlay(note));
         }
         self.load.free_buffers = self.shard.pool.free_small() as u64;

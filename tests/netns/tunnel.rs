@@ -44,7 +44,7 @@ impl Family {
     }
 
     /// What the kernel's device needs to take packets with zero UDP checksums (RFC 6935), and sends then itself.
-    fn zero_sums(self) -> &'static str {
+    pub(crate) fn zero_sums(self) -> &'static str {
         match self {
             Family::V4 => "",
             Family::V6 => "udp6zerocsumrx udp6zerocsumtx",
@@ -85,7 +85,7 @@ fn kernel(lab: &Lab, family: Family, options: &str) -> Host {
 }
 
 /// Both with each other as their only peer. `sums` are options of the kernel's device.
-fn one_to_one(driver: &str, family: Family, sums: &str) -> (Lab, Host, Host) {
+pub(crate) fn one_to_one(driver: &str, family: Family, sums: &str) -> (Lab, Host, Host) {
     let mut lab = switch(driver, family, 10, &peers(family, &[11]));
     let near = lab.host("near", Kind::Tap, 1);
     let far = kernel(&lab, family, &format!("remote {} {sums}", family.vtep(10)));
@@ -407,6 +407,81 @@ fn tunnels_share_a_nic_over_ipv4() {
 fn tunnels_share_a_nic_over_ipv6() {
     needs_system!();
     on_a_shared_nic("xdp", Family::V6);
+}
+
+/// Another UDP port, then another address, by reload: the host goes on to use the NIC, and tunnels go by the new ones.
+fn a_shared_nic_is_split_anew(in_group: bool) {
+    let family = Family::V4;
+    let keys = if in_group {
+        format!("multicast_group = \"{}\"\nlearn_peers = true", family.group())
+    } else {
+        peers(family, &[11])
+    };
+    let towards = |number: u8| match in_group {
+        true => format!("group {}", family.group()),
+        false => format!("remote {}", family.vtep(number)),
+    };
+    let mut lab = switch("xdp", family, 10, &keys);
+    let near = lab.host("near", Kind::Tap, 1);
+    let far = kernel(&lab, family, &towards(10));
+    add_address(&lab.ns, "under", &family.vtep_in_subnet(100));
+    lab.start();
+    far.ping(&near);
+    for (from, to, number) in [
+        ("driver = \"xdp\"", "driver = \"xdp\"\nudp_port = 8472", 10),
+        ("192.0.2.10/24", "192.0.2.20/24", 20),
+    ] {
+        assert!(lab.config.contains(from));
+        lab.config = lab.config.replacen(from, to, 1);
+        lab.write();
+        lab.reload();
+        lab.wait_for_ports();
+        far.ns.ip("link del eth0");
+        far.ns.ip(&format!(
+            "link add eth0 address 02:00:5e:00:53:02 type vxlan id 1001 local {} {} dstport 8472 dev under",
+            family.vtep(11),
+            towards(number)
+        ));
+        far.ns.ip("link set eth0 up");
+        far.take_addresses();
+        // It begins: what comes first goes to the group, where there is one.
+        far.ping(&near);
+        near.ping(&far);
+        far.tcp_to(&near, 1 << 20);
+        let mut command = lab.ns.command("ping");
+        let said = text(&command.args(["-n", "-c", "3", "-w", "20", &family.vtep(11)]).output().unwrap());
+        assert!(said.contains(" 0% packet loss"), "the host itself: {said}");
+    }
+    no_faults(&lab);
+    lab.stop();
+}
+
+#[test]
+fn a_shared_nic_is_split_anew_by_a_reload() {
+    needs_system!();
+    a_shared_nic_is_split_anew(false);
+    a_shared_nic_is_split_anew(true);
+}
+
+/// An MTU that the device does not have is refused by a reload as it is at the start; all runs on as before.
+#[test]
+fn a_reload_does_not_make_a_black_hole() {
+    needs_system!();
+    for driver in ["packet", "xdp"] {
+        let (mut lab, near, far) = one_to_one(driver, Family::V4, "");
+        let before = lab.config.clone();
+        lab.config = before.replacen("[overlay]", "[overlay]\nmtu = 1600", 1);
+        lab.write();
+        let output = lab.nuswitch(&["reload"]);
+        let said = text(&output);
+        assert!(!output.status.success() && said.contains("the MTU of `under` is 1500"), "{said}");
+        near.ping(&far);
+        lab.config = before.replacen("[overlay]", "[overlay]\nmtu = 1400", 1);
+        lab.write();
+        lab.reload();
+        near.ping(&far);
+        lab.stop();
+    }
 }
 
 /// The guest's worker makes the tunnel packets, the underlay's sends them; and the other way round.

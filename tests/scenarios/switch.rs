@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
+use nuswitch::daemon::trace::{Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
 use nuswitch::dataplane::out::Out;
 use nuswitch::dataplane::tracer::Explain;
@@ -29,6 +30,8 @@ use nuswitch::worker::{Command, Notice, Setup, Worker};
 use tokio::sync::mpsc;
 
 use super::frames::{IntoWire, Wire};
+
+mod learned;
 
 /// A device that carries everything, as a TAP does.
 pub const ABLE: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
@@ -470,9 +473,19 @@ impl Switch {
 
     /// Copies a port's frames to a capture.
     pub fn capture(&mut self, port: &str, snaplen: usize) -> mpsc::Receiver<CaptureRecord> {
+        self.capture_inner(port, snaplen, None)
+    }
+
+    /// As [`Switch::capture`], of what is in tunnels on this UDP port.
+    pub fn capture_inner(
+        &mut self,
+        port: &str,
+        snaplen: usize,
+        inner: Option<u16>,
+    ) -> mpsc::Receiver<CaptureRecord> {
         let (sender, receiver) = mpsc::channel(16);
         let missed = Arc::new(AtomicU64::new(0));
-        let tap = CaptureTap { interface: port.into(), snaplen, sender, missed };
+        let tap = CaptureTap { interface: port.into(), snaplen, inner, sender, missed };
         let (worker, index) = (self.devices[&self.key(port)].worker, self.index(port));
         self.command(worker, |done| Command::Capture(index, tap, done));
         receiver
@@ -492,6 +505,19 @@ impl Switch {
         let mut burst: Burst = [frame].into_iter().collect();
         process(&mut burst, self.index(port), &tables, &mut shard, self.now, &mut out, &mut explain);
         explain.steps.iter().map(|step| format!("{}: {}\n", step.stage, step.text)).collect()
+    }
+
+    /// What `nuswitch trace` says about a frame, on a copy of worker 0's state.
+    pub fn explain(&mut self, port: &str, frame: impl IntoWire) -> Traced {
+        let index = self.index(port);
+        let fdb = self.hands[0].worker.shard().fdb.clone();
+        trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now).unwrap().unwrap()
+    }
+
+    /// What is known of the way to a peer.
+    pub fn way_to(&self, peer: &str) -> (Option<Mac>, Option<u16>) {
+        let state = &self.places.tunnels[&peer.parse().unwrap()].state;
+        (state.next_hop(), state.path_mtu())
     }
 
     /// Whether every worker uses the newest tables.

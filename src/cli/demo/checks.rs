@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(150);
 /// Frames of a VLAN that the trunk does not carry.
 const UNWANTED: u64 = 10;
 /// How long counters may lag behind.
-const LAG: Duration = Duration::from_secs(3);
+pub(super) const LAG: Duration = Duration::from_secs(3);
 /// The share of frames that may be lost without being wrong: one in so many.
 const LOSS: u64 = 100;
 /// The stations of our own.
@@ -51,7 +51,9 @@ impl Running {
         }
         let paths = [self.paths("blue", false), self.paths("green", false)].concat();
         self.ping_hosts("VLAN", &paths)?;
-        self.ping_trunk()
+        self.ping_trunk()?;
+        let paths = [self.paths("red", true), self.paths("grey", true)].concat();
+        self.ping_hosts("VXLAN", &paths)
     }
 
     /// Each host of a network with the next, and the last with the first if `around`.
@@ -148,14 +150,22 @@ impl Running {
         ))?)
     }
 
-    /// A host of one VLAN asks for a host of another: nothing may arrive, while its own VLAN hears it.
+    /// A host of one network asks for a host of another: nothing may arrive, while its own network hears it.
     pub(super) fn isolation(&mut self) -> anyhow::Result<()> {
+        self.apart("blue1", "green1", "blue2", ["green1", "green2"])?;
+        self.apart("red1", "grey2", "red2", ["grey1", "grey2"])
+    }
+
+    /// `from` asks for `to`; `own` is in its network, `others` are not.
+    fn apart(&mut self, from: &str, to: &str, own: &str, others: [&str; 2]) -> anyhow::Result<()> {
         self.stop.check()?;
-        let what = || "blue1 > green1".to_owned();
-        let row = self.try_isolation().unwrap_or_else(|error| Row::failed("isolated", what(), &error));
+        let what = format!("{from} > {to}");
+        let row = self.try_apart(&what, [from, to, own], others);
+        let row = row.unwrap_or_else(|error| Row::failed("isolated", what, &error));
         if row.wrong.is_none() {
+            let [first, second] = others;
             self.report.say(format!(
-                "  isolated blue1 asks for green1: blue2 hears it, green1 and green2 do not,\n\
+                "  isolated {from} asks for {to}: {own} hears it, {first} and {second} do not,\n\
                  \x20          {} pings, {} answers",
                 row.sent, row.received
             ))?;
@@ -163,27 +173,28 @@ impl Running {
         Ok(self.report.add(row)?)
     }
 
-    fn try_isolation(&self) -> anyhow::Result<Row> {
+    fn try_apart(&self, what: &str, [from, to, own]: [&str; 3], others: [&str; 2]) -> anyhow::Result<Row> {
         let host = |name| self.lab.host(name).with_context(|| format!("no host {name}"));
-        let (blue, green) = (host("blue1")?, host("green1")?);
-        let mac = blue.mac()?;
-        let mut own = Sniffer::open(host("blue2")?)?;
-        let mut others = [Sniffer::open(green)?, Sniffer::open(host("green2")?)?];
-        let pings = ping::from_host(blue, green.address, 5, SILENCE)?;
-        let (heard, leaked) = (own.heard(mac), others.iter_mut().map(|other| other.heard(mac)).sum::<u64>());
-        let fdb: Vec<FdbEntry> = self.switch.client.get_key("/v1/fdb", "fdb")?;
+        let (from, to, own) = (host(from)?, host(to)?, host(own)?);
+        let mac = from.mac()?;
+        let mut ear = Sniffer::open(own)?;
+        let mut others = [Sniffer::open(host(others[0])?)?, Sniffer::open(host(others[1])?)?];
+        let pings = ping::from_host(from, to.address, 5, SILENCE)?;
+        let (heard, leaked) = (ear.heard(mac), others.iter_mut().map(|other| other.heard(mac)).sum::<u64>());
+        // Where the switch of its own network's other host knows it.
+        let fdb: Vec<FdbEntry> = self.switch_at(own.site).client.get_key("/v1/fdb", "fdb")?;
+        let place = if own.site == from.site { from.name.clone() } else { from.site.vtep().to_string() };
         let mut places = fdb.iter().filter(|entry| entry.mac == mac);
-        let strange = places.find(|entry| (entry.network.as_str(), entry.port.as_str()) != ("blue", "blue1"));
+        let strange = places.find(|entry| (entry.network.as_str(), &entry.port) != (from.network, &place));
         let wrong = match (heard, leaked, pings.received) {
-            (0, _, _) => Some("not even blue2, in the same VLAN, hears blue1".to_owned()),
-            (_, 0, 0) => {
-                strange.map(|entry| format!("the FDB has blue1 in {} at {}", entry.network, entry.port))
-            }
-            (_, leaked, answers) => Some(format!("{leaked} frames and {answers} answers crossed the VLANs")),
+            (0, _, _) => Some(format!("not even {}, in the same network, hears {}", own.name, from.name)),
+            (_, 0, 0) => strange
+                .map(|entry| format!("the FDB has {} in {} at {}", from.name, entry.network, entry.port)),
+            (_, leaked, answers) => Some(format!("{leaked} frames and {answers} answers crossed over")),
         };
         Ok(Row {
             test: "isolated",
-            what: "blue1 > green1".to_owned(),
+            what: what.to_owned(),
             unit: Unit::Frames,
             sent: pings.sent,
             received: pings.received + leaked,
@@ -279,7 +290,7 @@ impl Running {
         })?)
     }
 
-    /// TCP and frames over each kind of port, and over the kernel's bridge to compare with.
+    /// TCP and frames over each kind of port and between the sites, and over the kernel's bridge to compare with.
     pub(super) fn rates(&mut self) -> anyhow::Result<()> {
         self.rate("tcp", "TCP, one connection", rates::tcp, report::bits)?;
         self.report.say("")?;
@@ -296,10 +307,8 @@ impl Running {
         let seconds = self.time.as_secs();
         self.report.say(format!("  {title}, {seconds} s each"))?;
         let mut bridge = None;
-        for kind in self.lab.can.kinds() {
+        for (title, from, to) in self.lab.pairs() {
             self.stop.check()?;
-            let Some((from, to)) = self.lab.pair(kind) else { continue };
-            let title = kind.title();
             let line = |rate: f64, note: &str| {
                 let part = rate / bridge.unwrap_or(rate).max(1.0);
                 format!("    {title:<13} {} {:>12}  {note}", report::bar(part), show(rate))
@@ -319,7 +328,7 @@ impl Running {
             let ratio = bridge.map(|bridge| moved.rate() / bridge);
             let note = ratio.map_or_else(String::new, |ratio| format!("{:.0} % of it", ratio * 100.0));
             self.report.say(line(moved.rate(), &note).trim_end())?;
-            if kind == Kind::Bridge {
+            if title == Kind::Bridge.title() {
                 bridge = Some(moved.rate());
             }
             self.report.add(rate_row(test, what, moved, show(moved.rate())))?;
@@ -332,7 +341,8 @@ impl Running {
         let begin = Instant::now();
         let (received, ended, wrong) = loop {
             let (mut received, mut ended, mut wrong) = (0, 0, None);
-            for port in self.switch.ports()? {
+            let far = self.far.ports()?.into_iter().map(|port| (" of host 2", port));
+            for (whose, port) in self.switch.ports()?.into_iter().map(|port| ("", port)).chain(far) {
                 let counters = &port.counters;
                 // These count at the port that a frame should have left by.
                 let leaving = ["tx_full", "tx_error", "handoff_full"];
@@ -341,7 +351,7 @@ impl Running {
                 let ends = ends + drops.map(|(_, count)| count).sum::<u64>();
                 if ends != counters.rx_frames {
                     wrong = Some(format!(
-                        "{} received {} frames and decided {ends}",
+                        "{}{whose} received {} frames and decided {ends}",
                         port.name, counters.rx_frames
                     ));
                 }

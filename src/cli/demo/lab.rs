@@ -1,4 +1,7 @@
-//! The lab: network namespaces as hosts, and the devices between them and the switch, all made over netlink.
+//! The lab: network namespaces as hosts, and the devices between them and the switches, all made over netlink.
+//!
+//! There are two sites, as if they were two machines: ours, and a namespace with a switch of its own. A veth between them is the
+//! underlay, and two networks in tunnels stretch over both.
 //!
 //! We move into a network namespace of our own first, which is where the switch's devices stand; as an ordinary user into
 //! a user namespace too, where we are root. Namespaces have no names, so all of it ends with the process that holds them.
@@ -23,12 +26,23 @@ use crate::types::Mac;
 pub(super) const BLUE: u16 = 100;
 /// The VLAN of network `green`, which it does not.
 pub(super) const GREEN: u16 = 200;
+/// The VNIs of the networks in tunnels.
+pub(super) const RED: u32 = 1001;
+/// As [`RED`].
+pub(super) const GREY: u32 = 1002;
+/// The device of each site towards the other.
+const UNDERLAY: &str = "under0";
+/// What tunnels leave of the underlay's 1500 bytes.
+const TUNNEL_MTU: u32 = 1450;
 /// The device of every host.
 pub(super) const DEVICE: &str = "eth0";
 /// The trunk's device, and its peer that we speak through.
 pub(super) const TRUNK: (&str, &str) = ("trunk0", "trunk1");
 /// The TAP of the guest.
 pub(super) const GUEST: &str = "guest0";
+
+/// The networks in tunnels.
+const TUNNELLED: [(&str, u32); 2] = [("red", RED), ("grey", GREY)];
 
 /// What connects a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +69,26 @@ impl Kind {
     }
 }
 
+/// Where a switch runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    /// Our own namespace, with most of the lab.
+    One,
+    /// The namespace across the underlay.
+    Two,
+}
+
+impl Site {
+    /// The address of its VTEP (RFC 2544: for tests between hosts).
+    pub(super) fn vtep(self) -> Ipv4Addr {
+        Ipv4Addr::new(198, 18, 0, if self == Site::One { 1 } else { 2 })
+    }
+
+    fn other(self) -> Site {
+        if self == Site::One { Site::Two } else { Site::One }
+    }
+}
+
 /// A namespace with one device and one address.
 pub(super) struct Host {
     pub(super) name: String,
@@ -62,35 +96,40 @@ pub(super) struct Host {
     pub(super) kind: Kind,
     /// The network that its port is in.
     pub(super) network: &'static str,
+    /// Whose switch it stands at.
+    pub(super) site: Site,
     pub(super) address: Ipv4Addr,
 }
 
 impl Host {
-    fn new(name: &str, kind: Kind, network: &'static str, address: [u8; 4]) -> anyhow::Result<Host> {
+    /// Connected to its switch in `home`, but for a TAP, which the switch makes.
+    fn new(
+        name: &str,
+        kind: Kind,
+        network: &'static str,
+        (site, home): (Site, &Netns),
+        address: [u8; 4],
+    ) -> anyhow::Result<Host> {
         let netns = Netns::anonymous(name)?;
-        let host = Host { name: name.to_owned(), netns, kind, network, address: address.into() };
+        let host = Host { name: name.to_owned(), netns, kind, network, site, address: address.into() };
         if kind != Kind::Tap {
-            host.connect()?;
+            connect((home, name), (&host.netns, DEVICE))?;
+            host.netns.within(|| host.configure())??;
         }
         Ok(host)
     }
 
-    /// A veth from our namespace, under the host's name, to its device.
-    fn connect(&self) -> anyhow::Result<()> {
+    fn configure(&self) -> anyhow::Result<()> {
         let mut links = Links::open()?;
-        links.add_veth(&self.name, "nu-peer")?;
-        let (ours, theirs) = (links.get(&self.name)?.index, links.get("nu-peer")?.index);
-        quiet(&mut links, ours);
-        links.set_up(ours, true)?;
-        links.set_netns(theirs, self.netns.as_fd(), DEVICE)?;
-        self.netns.within(|| {
-            let mut links = Links::open()?;
-            let index = links.get(DEVICE)?.index;
-            quiet(&mut links, index);
-            links.set_up(index, true)?;
-            links.add_address(index, IpAddr::V4(self.address), 24)
-        })??;
-        Ok(())
+        let index = links.get(DEVICE)?.index;
+        if self.is_tunnelled() {
+            links.set_mtu(index, TUNNEL_MTU)?;
+        }
+        Ok(links.add_address(index, IpAddr::V4(self.address), 24)?)
+    }
+
+    fn is_tunnelled(&self) -> bool {
+        TUNNELLED.iter().any(|(network, _)| *network == self.network)
     }
 
     /// The MAC of its device.
@@ -98,6 +137,25 @@ impl Host {
         let link = self.netns.within(|| Links::open()?.get(DEVICE))??;
         link.mac.with_context(|| format!("{DEVICE} of {} has no MAC", self.name))
     }
+}
+
+/// A veth between two namespaces, under these names, both ends up.
+fn connect((here, name): (&Netns, &str), (there, peer): (&Netns, &str)) -> anyhow::Result<()> {
+    here.within(|| {
+        let mut links = Links::open()?;
+        links.add_veth(name, "nu-peer")?;
+        let (ours, theirs) = (links.get(name)?.index, links.get("nu-peer")?.index);
+        quiet(&mut links, ours);
+        links.set_up(ours, true)?;
+        links.set_netns(theirs, there.as_fd(), peer)
+    })??;
+    there.within(|| {
+        let mut links = Links::open()?;
+        let index = links.get(peer)?.index;
+        quiet(&mut links, index);
+        links.set_up(index, true)
+    })??;
+    Ok(())
 }
 
 /// No IPv6 chatter of the kernel's own in the counts. A kernel without IPv6 refuses, and has none.
@@ -173,8 +231,11 @@ fn try_xdp() -> io::Result<()> {
 /// All hosts and devices.
 pub(super) struct Lab {
     pub(super) can: Abilities,
-    /// Two on the bridge, two for each kind of port on the flat network, two in each VLAN.
+    /// Two on the bridge, two for each kind of port on the flat network, two in each VLAN, one of each tunnelled network at
+    /// each site.
     pub(super) hosts: Vec<Host>,
+    /// Where the second switch runs.
+    pub(super) far: Netns,
     /// Where the far end of the trunk stands.
     pub(super) trunk: Netns,
 }
@@ -182,6 +243,8 @@ pub(super) struct Lab {
 impl Lab {
     /// Makes everything but what the switch makes itself: the TAPs.
     pub(super) fn build(can: Abilities) -> anyhow::Result<Lab> {
+        let (near, far) = (Netns::current()?, Netns::anonymous("host 2")?);
+        let (one, two) = ((Site::One, &near), (Site::Two, &far));
         let mut hosts = Vec::new();
         let mut number = 0;
         for kind in can.kinds() {
@@ -189,20 +252,29 @@ impl Lab {
             for which in 1..=2 {
                 number += 1;
                 let name = format!("{}{which}", kind.name());
-                hosts.push(Host::new(&name, kind, network, [192, 0, 2, number])?);
+                hosts.push(Host::new(&name, kind, network, one, [192, 0, 2, number])?);
             }
         }
         // One host of each VLAN by another kind of port. Both VLANs use the same addresses: only the switch keeps them apart.
         let first = if can.no_tap.is_none() { Kind::Tap } else { Kind::Packet };
         for (network, address) in [("blue", 1), ("green", 11)] {
             let address = |n: u8| [198, 51, 100, address + n];
-            hosts.push(Host::new(&format!("{network}1"), first, network, address(0))?);
-            hosts.push(Host::new(&format!("{network}2"), Kind::Packet, network, address(1))?);
+            hosts.push(Host::new(&format!("{network}1"), first, network, one, address(0))?);
+            hosts.push(Host::new(&format!("{network}2"), Kind::Packet, network, one, address(1))?);
+        }
+        // So do both networks in tunnels.
+        for ((network, _), address) in TUNNELLED.into_iter().zip([1, 11]) {
+            let kind = if network == "red" { first } else { Kind::Packet };
+            for (which, site) in [(1, one), (2, two)] {
+                let address = [203, 0, 113, address + which - 1];
+                hosts.push(Host::new(&format!("{network}{which}"), kind, network, site, address)?);
+            }
         }
         let trunk = Netns::anonymous("trunk")?;
-        connect_trunk(&trunk)?;
+        connect((&near, TRUNK.0), (&trunk, TRUNK.1))?;
+        connect((&near, UNDERLAY), (&far, UNDERLAY))?;
         build_bridge()?;
-        Ok(Lab { can, hosts, trunk })
+        Ok(Lab { can, hosts, far, trunk })
     }
 
     /// The host of this name.
@@ -215,25 +287,23 @@ impl Lab {
         self.hosts.iter().filter(|host| host.network == network).collect()
     }
 
-    /// The two hosts of a kind that rates are measured between.
-    pub(super) fn pair(&self, kind: Kind) -> Option<(&Host, &Host)> {
-        let name = kind.name();
-        Some((self.host(&format!("{name}1"))?, self.host(&format!("{name}2"))?))
+    /// The pairs of hosts that rates are measured between, each with a title: one of each kind, and one across the tunnels.
+    pub(super) fn pairs(&self) -> Vec<(&'static str, &Host, &Host)> {
+        let kinds = self.can.kinds().into_iter().map(|kind| (kind.title(), kind.name()));
+        let pair = |(title, name): (&'static str, &str)| {
+            Some((title, self.host(&format!("{name}1"))?, self.host(&format!("{name}2"))?))
+        };
+        kinds.chain([("VXLAN", "red")]).filter_map(pair).collect()
     }
 
-    /// The configuration of the switch in this lab.
-    pub(super) fn config(&self, control: &str) -> String {
-        let mut text = format!(
-            "# The switch of `nuswitch demo`.\n\n[switch]\ncontrol = \"{control}\"\n\n\
-             [[physical_network]]\nname = \"lab\"\n\n\
-             [[network]]\nname = \"open\"\nnetwork_type = \"flat\"\nphysical_network = \"lab\"\n"
-        );
-        for (name, vlan) in [("blue", BLUE), ("green", GREEN)] {
-            text.push_str(&format!(
-                "\n[[network]]\nname = \"{name}\"\nnetwork_type = \"vlan\"\nphysical_network = \"lab\"\nsegmentation_id = {vlan}\n"
-            ));
+    /// The configuration of the switch at a site.
+    pub(super) fn config(&self, site: Site, control: &str) -> String {
+        let mut text = format!("# A switch of `nuswitch demo`.\n\n[switch]\ncontrol = \"{control}\"\n");
+        text.push_str(&self.overlay(site));
+        if site == Site::One {
+            text.push_str(&provider());
         }
-        for host in self.hosts.iter().filter(|host| host.kind != Kind::Bridge) {
+        for host in self.hosts.iter().filter(|host| host.site == site && host.kind != Kind::Bridge) {
             let Host { name, netns, network, address, .. } = host;
             let interface = match host.kind {
                 Kind::Tap => format!(
@@ -245,6 +315,9 @@ impl Lab {
             text.push_str(&format!(
                 "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ninterface = {{ {interface} }}\n"
             ));
+        }
+        if site == Site::Two {
+            return text;
         }
         text.push_str(&format!(
             "\n[[port]]\nname = \"trunk\"\ntrunk = {{ physical_network = \"lab\", native = \"open\", allowed = [\"{BLUE}\"] }}\n\
@@ -258,22 +331,41 @@ impl Lab {
         }
         text
     }
+
+    /// The tunnels to the other site, and the networks in them.
+    fn overlay(&self, site: Site) -> String {
+        let mut text = format!(
+            "\n[overlay]\ninterface = \"{UNDERLAY}\"\ndriver = \"{}\"\nlocal_ip = \"{}/24\"\npeers = [\"{}\"]\n",
+            self.underlay(),
+            site.vtep(),
+            site.other().vtep()
+        );
+        for (name, vni) in TUNNELLED {
+            text.push_str(&format!(
+                "\n[[network]]\nname = \"{name}\"\nnetwork_type = \"vxlan\"\nsegmentation_id = {vni}\n"
+            ));
+        }
+        text
+    }
+
+    /// The driver of the underlay's devices.
+    pub(super) fn underlay(&self) -> &'static str {
+        if self.can.no_xdp.is_none() { Kind::Xdp.name() } else { Kind::Packet.name() }
+    }
 }
 
-fn connect_trunk(netns: &Netns) -> anyhow::Result<()> {
-    let mut links = Links::open()?;
-    links.add_veth(TRUNK.0, TRUNK.1)?;
-    let (ours, theirs) = (links.get(TRUNK.0)?.index, links.get(TRUNK.1)?.index);
-    quiet(&mut links, ours);
-    links.set_up(ours, true)?;
-    links.set_netns(theirs, netns.as_fd(), TRUNK.1)?;
-    netns.within(|| {
-        let mut links = Links::open()?;
-        let index = links.get(TRUNK.1)?.index;
-        quiet(&mut links, index);
-        links.set_up(index, true)
-    })??;
-    Ok(())
+/// The physical network and what is on it.
+fn provider() -> String {
+    let mut text =
+        "\n[[physical_network]]\nname = \"lab\"\n\n[[network]]\nname = \"open\"\nnetwork_type = \"flat\"\n\
+         physical_network = \"lab\"\n"
+            .to_owned();
+    for (name, vlan) in [("blue", BLUE), ("green", GREEN)] {
+        text.push_str(&format!(
+            "\n[[network]]\nname = \"{name}\"\nnetwork_type = \"vlan\"\nphysical_network = \"lab\"\nsegmentation_id = {vlan}\n"
+        ));
+    }
+    text
 }
 
 /// The kernel's bridge between the hosts that are not the switch's.

@@ -1,5 +1,5 @@
-//! `nuswitch demo`: a small lab, the switch in it, and a proof that it works here. Needs no configuration, no installed
-//! tool and no root.
+//! `nuswitch demo`: a small lab, two switches in it with tunnels between them, and a proof that it works here. Needs no
+//! configuration, no installed tool and no root.
 //!
 //! It tests what it shows: each line of the table at the end is a check, and one that fails makes the exit code 1.
 
@@ -10,6 +10,7 @@ mod rates;
 mod report;
 mod stop;
 mod switch;
+mod tunnels;
 
 use std::process::ExitCode;
 use std::thread::sleep;
@@ -20,14 +21,15 @@ use serde_json::json;
 
 use super::print;
 use crate::control::view;
-use lab::{BLUE, GREEN, Kind, Lab};
+use lab::{BLUE, GREEN, GREY, Kind, Lab, RED, Site};
 use report::Report;
 use stop::{Interrupted, Stop};
 use switch::{Directory, Switch};
 
 /// Build a small lab, run the switch in it, check and measure it, and leave nothing behind.
 ///
-/// Hosts are network namespaces without names. As root all kinds of port take part; as an ordinary user, in a user
+/// Hosts are network namespaces without names. A second switch runs in one of its own, as on another machine, and is joined
+/// by tunnels. As root all kinds of port take part; as an ordinary user, in a user
 /// namespace, all but AF_XDP, and TAPs where /dev/net/tun may be opened. Exits with 0 when everything was right.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
@@ -49,17 +51,20 @@ impl Demo {
         let can = lab::enter()?;
         let stop = Stop::listen()?;
         let report = Report::new(self.json);
-        // For each kind of port TCP and frames, and some seconds for all else.
-        let rates = u64::try_from(can.kinds().len())? * 2 * self.seconds;
+        // For each kind of port and the tunnels TCP and frames, and some seconds for all else.
+        let rates = u64::try_from(can.kinds().len() + 1)? * 2 * self.seconds;
         report.say(format!(
-            "nuswitch demo: builds a lab of network namespaces, runs the switch in it,\n\
-             checks and measures it for about {} seconds, and leaves nothing behind.\n",
-            rates + 2
+            "nuswitch demo: builds a lab of network namespaces, runs two switches in it,\n\
+             checks and measures them for about {} seconds, and leaves nothing behind.\n",
+            rates + 3
         ))?;
         let directory = Directory::new()?;
         let lab = Lab::build(can)?;
-        let switch = Switch::start(directory, |control| lab.config(control))?;
-        let mut running = Running { lab, switch, report, stop, time: Duration::from_secs(self.seconds) };
+        let switch = Switch::start(directory.path(), None, |control| lab.config(Site::One, control))?;
+        let far = directory.inner("host2")?;
+        let far = Switch::start(far, Some(&lab.far), |control| lab.config(Site::Two, control))?;
+        let time = Duration::from_secs(self.seconds);
+        let mut running = Running { switch, far, lab, report, stop, time, _directory: directory };
         let interrupted = match running.show_all() {
             Ok(()) => false,
             Err(error) if error.is::<Interrupted>() => true,
@@ -72,20 +77,24 @@ impl Demo {
     }
 }
 
-/// The demo while it runs. Dropping it ends the switch first, then the lab.
+/// The demo while it runs. Dropping it ends the switches first, then the lab.
 struct Running {
     switch: Switch,
+    /// That of the second site.
+    far: Switch,
     lab: Lab,
     report: Report,
     stop: Stop,
     /// For each measurement.
     time: Duration,
+    _directory: Directory,
 }
 
 impl Running {
     fn show_all(&mut self) -> anyhow::Result<()> {
         self.introduce()?;
         self.pings()?;
+        self.tunnels()?;
         self.isolation()?;
         self.dropping()?;
         self.trace()?;
@@ -103,16 +112,32 @@ impl Running {
         self.report.say(format!("  open    untagged   {}{guest} trunk", names("open")))?;
         self.report.say(format!("  blue    VLAN {BLUE}   {} trunk (tagged)", names("blue")))?;
         self.report.say(format!("  green   VLAN {GREEN}   {}", names("green")))?;
+        for (network, vni) in [("red", RED), ("grey", GREY)] {
+            let [here, there] = [Site::One, Site::Two].map(|site| {
+                let hosts = self.lab.of(network).into_iter().filter(|host| host.site == site);
+                hosts.map(|host| host.name.as_str()).collect::<Vec<_>>().join(" ")
+            });
+            self.report.say(format!("  {network:<7} VXLAN {vni} {here}, and on host 2 {there}"))?;
+        }
         self.report.say(format!("  beside  the kernel's bridge: {}", names("none")))?;
+        self.report.say(format!(
+            "  host 2  a switch of its own, at {} over a veth with {} ports",
+            Site::Two.vtep(),
+            self.lab.underlay()
+        ))?;
         let left_out = [("tap and guest", &self.lab.can.no_tap), ("xdp", &self.lab.can.no_xdp)];
         for (kind, reason) in left_out {
             if let Some(reason) = reason {
                 self.report.say(format!("  without {kind} ports here: {reason}"))?;
             }
         }
-        self.report.say(format!("\n  $ nuswitch run --config {}", self.switch.file("lab.toml")))?;
+        self.report.say("")?;
+        for switch in [&self.switch, &self.far] {
+            self.report.say(format!("  $ nuswitch run --config {}", switch.file("lab.toml")))?;
+        }
         let begin = Instant::now();
-        let ports = self.switch.wait(&self.stop)?;
+        let mut ports = self.switch.wait(&self.stop)?;
+        ports.extend(self.far.wait(&self.stop)?);
         let count = |kind: &str| ports.iter().filter(|port| port.interface.kind == kind).count();
         let kinds = ["tap", "guest", "packet", "xdp"].map(|kind| (kind, count(kind)));
         let kinds =
@@ -121,6 +146,10 @@ impl Running {
         let time = begin.elapsed().as_secs_f64();
         self.report.say(format!("  {} ports up after {time:.1} s: {kinds}\n", ports.len()))?;
         Ok(())
+    }
+
+    fn switch_at(&self, site: Site) -> &Switch {
+        if site == Site::One { &self.switch } else { &self.far }
     }
 
     /// Waits for Ctrl-C.
@@ -133,47 +162,58 @@ impl Running {
              \x20 nuswitch --control {control} show ports\n\
              \x20 nuswitch --control {control} capture {name} -w - | \\\n\
              \x20     tcpdump -n -r -\n\
+             \x20 nuswitch --control {control} show tunnels\n\
+             \x20 nuswitch --control {far} show tunnels\n\
              \x20 cat {config}\n\
              Be {name}, {address}:\n\
              \x20 nsenter {user}-t {pid} --net={netns} ping {address}",
             name = host.name,
             config = self.switch.file("lab.toml"),
+            far = self.far.file("control.sock"),
             netns = host.netns.path().display(),
             address = self.lab.of("open").last().map_or(host.address, |other| other.address),
         ))?;
         while !self.stop.is_wanted() {
-            anyhow::ensure!(self.switch.is_alive(), "the switch has ended; its log:\n{}", self.switch.log());
+            for switch in [&mut self.switch, &mut self.far] {
+                anyhow::ensure!(switch.is_alive(), "a switch has ended; its log:\n{}", switch.log());
+            }
             sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    /// Ends the switch and gives the outcome.
+    /// Ends the switches and gives the outcome.
     fn finish(mut self, begin: Instant, interrupted: bool, json: bool) -> anyhow::Result<ExitCode> {
-        let drops: Vec<view::Drop> = self.switch.client.get_key("/v1/drops", "drops").unwrap_or_default();
-        let ended = self.switch.end();
+        let drops = [&self.switch, &self.far].map(drops);
+        let ended = [self.switch.end(), self.far.end()];
         let (checks, wrong) = (self.report.rows.len(), self.report.wrong());
-        let ok = wrong == 0 && ended.is_ok() && !interrupted;
+        let ok = wrong == 0 && ended.iter().all(Result::is_ok) && !interrupted;
         let seconds = begin.elapsed().as_secs_f64();
         if json {
             let outcome = json!({
                 "ok": ok, "interrupted": interrupted, "seconds": seconds, "root": self.lab.can.root,
                 "without": { "tap": self.lab.can.no_tap, "xdp": self.lab.can.no_xdp },
-                "tests": self.report.json(), "drops": drops, "switch": ended.as_ref().err(),
+                "tests": self.report.json(), "drops": drops[0], "drops_of_host_2": drops[1],
+                "switch": ended[0].as_ref().err(), "switch_of_host_2": ended[1].as_ref().err(),
             });
             print(format_args!("{outcome:#}\n"))?;
         } else {
             self.report.say(format!("\n{}", self.report.table()))?;
-            let dropped = drops.iter().map(|drop| format!("{} {} {}", drop.port, drop.reason, drop.count));
-            let dropped = dropped.collect::<Vec<_>>();
-            if !dropped.is_empty() {
-                for line in report::wrap(&format!("Dropped by the switch: {}.", dropped.join(", "))) {
-                    self.report.say(line)?;
+            for (whose, drops) in ["the switch", "that of host 2"].into_iter().zip(&drops) {
+                let dropped =
+                    drops.iter().map(|drop| format!("{} {} {}", drop.port, drop.reason, drop.count));
+                let dropped = dropped.collect::<Vec<_>>();
+                if !dropped.is_empty() {
+                    for line in report::wrap(&format!("Dropped by {whose}: {}.", dropped.join(", "))) {
+                        self.report.say(line)?;
+                    }
                 }
             }
         }
-        if let Err(error) = &ended {
-            eprintln!("error: {error}; its log:\n{}", self.switch.log());
+        for (switch, ended) in [&self.switch, &self.far].into_iter().zip(&ended) {
+            if let Err(error) = ended {
+                eprintln!("error: {error}; its log:\n{}", switch.log());
+            }
         }
         self.report.say(match (interrupted, wrong) {
             (true, _) => format!("Interrupted after {seconds:.1} s; the lab is gone."),
@@ -184,6 +224,11 @@ impl Running {
         })?;
         Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// What a switch has dropped until now.
+fn drops(switch: &Switch) -> Vec<view::Drop> {
+    switch.client.get_key("/v1/drops", "drops").unwrap_or_default()
 }
 
 impl Kind {

@@ -26,6 +26,9 @@ const PAYLOAD: usize = 56;
 /// How long one answer may take. A busy machine is slow, not wrong.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// So much silence is enough to know that nobody will answer.
+const HOPELESS: Duration = Duration::from_secs(6);
+
 /// What became of a number of pings.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pings {
@@ -54,13 +57,18 @@ fn identifier() -> u16 {
     std::process::id().to_le_bytes().first_chunk().map_or(0, |low| u16::from_le_bytes(*low))
 }
 
-/// Pings `to` from the kernel of `from`, one after the other; waits at most `patience` for each.
+/// Pings `to` from the kernel of `from`, one after the other; waits at most `patience` for each. Sends no more when there is no
+/// hope.
 pub(super) fn from_host(from: &Host, to: Ipv4Addr, count: u16, patience: Duration) -> anyhow::Result<Pings> {
     let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp);
     // The standard library has no raw sockets, but whatever has addresses and ports sends and receives alike.
     let socket = UdpSocket::from(from.netns.within(open)?.context("cannot open a raw socket")?);
     let mut pings = Pings::default();
+    let mut heard = Instant::now();
     for sequence in 1..=count {
+        if heard.elapsed() >= HOPELESS {
+            break;
+        }
         let request = echo_request(sequence);
         let begin = Instant::now();
         match socket.send_to(&request, (to, 0)) {
@@ -69,7 +77,11 @@ pub(super) fn from_host(from: &Host, to: Ipv4Addr, count: u16, patience: Duratio
             Err(error) if error.raw_os_error() == Some(libc::EHOSTUNREACH) => {}
             Err(error) => return Err(error).context("cannot send a ping"),
         }
-        pings.add(await_reply(&socket, to, sequence, begin, patience)?);
+        let answer = await_reply(&socket, to, sequence, begin, patience)?;
+        if answer.is_some() {
+            heard = Instant::now();
+        }
+        pings.add(answer);
     }
     Ok(pings)
 }

@@ -1,6 +1,7 @@
-//! The switch under demonstration: this same program as a child process, with a configuration file, as anyone runs it.
+//! A switch under demonstration: this same program as a child process, with a configuration file, as anyone runs it.
 
 use std::fs::{self, DirBuilder, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,7 +15,8 @@ use nix::unistd::Pid;
 use super::stop::Stop;
 use crate::control::client::Client;
 use crate::control::view::{Port, State};
-use crate::sys::child::ends_with_us;
+use crate::ports::netns::Netns;
+use crate::sys::child::{begins_in, ends_with_us};
 
 /// How long the switch may take to have all ports, and to end. Far more than it needs, against waiting for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,9 +50,19 @@ impl Directory {
         Ok(Directory { path, _lock: lock })
     }
 
-    /// A file in it.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+    /// Itself, for the switch here.
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// A directory in it, for another switch: one locks that of its control socket.
+    pub(super) fn inner(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path.join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
     }
 }
 
@@ -79,23 +91,30 @@ fn sweep(parent: &Path) {
 /// A running switch. Dropping it ends it.
 pub(super) struct Switch {
     child: Child,
-    directory: Directory,
+    directory: PathBuf,
     /// To ask it.
     pub(super) client: Client,
     ended: bool,
 }
 
 impl Switch {
-    /// Starts it with this configuration.
-    pub(super) fn start(directory: Directory, config: impl Fn(&str) -> String) -> anyhow::Result<Switch> {
-        let (control, file) = (directory.file("control.sock"), directory.file("lab.toml"));
+    /// Starts it with this configuration and all its files in `directory`; in another namespace than ours, if one is given.
+    pub(super) fn start(
+        directory: PathBuf,
+        netns: Option<&Netns>,
+        config: impl Fn(&str) -> String,
+    ) -> anyhow::Result<Switch> {
+        let (control, file) = (directory.join("control.sock"), directory.join("lab.toml"));
         fs::write(&file, config(&control.display().to_string()))?;
-        let log = File::create(directory.file("log"))?;
+        let log = File::create(directory.join("log"))?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["run", "--config"]).arg(&file).env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // In a group of its own: Ctrl-C comes to us, and we end it in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        if let Some(netns) = netns {
+            begins_in(&mut command, netns.as_fd().try_clone_to_owned()?);
+        }
         let child = ends_with_us(&mut command).spawn().context("cannot start the switch")?;
         let client = Client::new(&control)?;
         Ok(Switch { child, directory, client, ended: false })
@@ -131,12 +150,12 @@ impl Switch {
 
     /// A file of the directory, as `lab.toml`.
     pub(super) fn file(&self, name: &str) -> String {
-        self.directory.file(name).display().to_string()
+        self.directory.join(name).display().to_string()
     }
 
     /// The last lines that it logged.
     pub(super) fn log(&self) -> String {
-        let text = fs::read_to_string(self.directory.file("log")).unwrap_or_default();
+        let text = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
     }

@@ -13,12 +13,16 @@
 //! frame is what the kernel merged, and has been checked there.
 
 mod ecn;
+pub mod peek;
 pub mod vxlan;
+
+use std::net::IpAddr;
 
 use super::flow;
 use super::ingress::Stop;
 use super::underlay::{Note, Notes};
 use crate::frame::Frame;
+use crate::services::is_host;
 use crate::stats::DropReason;
 use crate::tables::Tables;
 use crate::tables::tunnel::{OUTER_MAX, OUTER_V4, Tunnel, Underlay, address_key, key_address, v4_key};
@@ -49,9 +53,10 @@ pub(super) fn enter(
     tables: &Tables,
     notes: &mut Notes,
 ) -> Result<(PortIdx, NetIdx), Stop> {
-    let outer = match load::<2>(frame.head(), 12).map(u16::from_be_bytes) {
-        Some(ethernet::IPV4) => outer_v4(frame, underlay)?,
-        Some(ethernet::IPV6) => outer_v6(frame, underlay)?,
+    // Of the underlay's version only: an IPv4-mapped address in an IPv6 packet (RFC 4291, 2.5.5.2) is nobody's.
+    let outer = match (load::<2>(frame.head(), 12).map(u16::from_be_bytes), underlay.local) {
+        (Some(ethernet::IPV4), IpAddr::V4(_)) => outer_v4(frame, underlay)?,
+        (Some(ethernet::IPV6), IpAddr::V6(_)) => outer_v6(frame, underlay)?,
         _ => return Err(Stop::Host),
     };
     let udp: [u8; udp::HEADER] = load(frame.head(), outer.header).ok_or(DropReason::OuterLength)?;
@@ -96,7 +101,7 @@ fn peer(
     }
     let port = underlay.strangers.ok_or(DropReason::UnknownPeer)?;
     let from = key_address(from);
-    if from == underlay.local || from.is_multicast() || from.is_unspecified() || from.is_loopback() {
+    if from == underlay.local || !is_host(from) || from.is_ipv4() != underlay.local.is_ipv4() {
         return Err(DropReason::UnknownPeer);
     }
     notes.add(Note::Stranger(from, network));

@@ -5,8 +5,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::program::Insn;
+
+/// How long a device's other program is waited for.
+const OCCUPIED_FOR: Duration = Duration::from_millis(300);
 
 // linux/bpf.h, enum bpf_cmd
 const MAP_CREATE: u32 = 0;
@@ -212,12 +216,25 @@ impl Program {
     }
 
     /// Attaches the program to a device of the calling thread's network namespace until the link is dropped: in the
-    /// driver (`native`) or in the kernel's generic path.
+    /// driver (`native`) or in the kernel's generic path. A program that is there is waited for a moment: one whose link was
+    /// just closed stays for as long as another thread's child, between fork and exec, still holds that link.
     ///
     /// # Errors
-    /// EBUSY when the device has a program, EOPNOTSUPP when the driver has no XDP, ERANGE when its MTU is too long for
-    /// it, ENODEV when there is no such device.
+    /// EBUSY when the device has a program, EEXIST when it has one in the other mode, EOPNOTSUPP when the driver has no
+    /// XDP, ERANGE when its MTU is too long for it, ENODEV when there is no such device.
     pub fn attach(&self, ifindex: u32, native: bool) -> io::Result<Link> {
+        let until = Instant::now() + OCCUPIED_FOR;
+        loop {
+            match self.attach_now(ifindex, native) {
+                Err(error) if is_occupied(&error) && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn attach_now(&self, ifindex: u32, native: bool) -> io::Result<Link> {
         let flags = if native { XDP_FLAGS_DRV_MODE } else { XDP_FLAGS_SKB_MODE };
         let mut attr = Attr::new(48).fd(0, self.fd.as_fd()).u32(4, ifindex).u32(8, ATTACH_XDP).u32(12, flags);
         // SAFETY: no address in these attributes.
@@ -236,6 +253,11 @@ impl Program {
         unsafe { attr.call(PROG_TEST_RUN)? };
         Ok(attr.u32_at(4))
     }
+}
+
+/// True for an error that says that a device has a program.
+pub fn is_occupied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
 }
 
 /// A program on a device; dropped, the program is gone from it.

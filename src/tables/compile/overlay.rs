@@ -1,7 +1,7 @@
 //! Compiles the underlay: its device's port, the resolver, a tunnel port for each peer and group, and what each network
 //! does with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Device, Places, put};
@@ -11,7 +11,7 @@ use crate::tables::exact::Exact;
 use crate::tables::tunnel::{NetTunnels, Outer, Tunnel, Underlay, address_key};
 use crate::tables::{Host, PortEntry, Segments, Tables};
 use crate::types::{Mac, NetIdx, PortIdx, Vni};
-use crate::wire::ethernet::HEADER;
+use crate::wire::ethernet::{HEADER, multicast_mac};
 
 /// Who stands for VTEPs that are not yet peers.
 const STRANGERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -38,6 +38,13 @@ pub(super) fn compile(
             _ => None,
         })
         .collect();
+    let names: HashSet<&str> = tunnelled.iter().map(|of| of.network.name.as_str()).collect();
+    places.learned.retain(|(vtep, network)| {
+        overlay.learn_peers
+            && names.contains(network.as_str())
+            && *vtep != overlay.local_ip
+            && vtep.is_ipv4() == overlay.local_ip.is_ipv4()
+    });
     let mac = device.mac.unwrap_or_default();
     let port = PortIdx(places.ports.assign(&AttachmentKey::Overlay));
     let resolver = PortIdx(places.ports.assign(&AttachmentKey::Resolver));
@@ -97,7 +104,7 @@ fn tunnel_ports(
     places: &mut Places,
 ) -> BTreeMap<IpAddr, PortIdx> {
     let named = tunnelled.iter().flat_map(|of| of.tunnels.peers.iter().chain(&of.tunnels.multicast_group));
-    let learned = places.learned.iter().map(|(remote, _)| remote).filter(|_| overlay.learn_peers);
+    let learned = places.learned.iter().map(|(remote, _)| remote);
     let strangers = overlay.learn_peers.then_some(&STRANGERS);
     let remotes: Vec<IpAddr> = named.chain(learned).chain(strangers).copied().collect();
     let mut ports = BTreeMap::new();
@@ -107,7 +114,7 @@ fn tunnel_ports(
             continue;
         }
         let place = places.tunnels.entry(remote).or_default();
-        let group_mac = group_mac(remote);
+        let group_mac = multicast_mac(remote);
         if group_mac.is_some() {
             place.state.set_next_hop(group_mac);
         }
@@ -162,19 +169,4 @@ fn join(tables: &mut Tables, of: &Tunnelled<'_>, ports: &BTreeMap<IpAddr, PortId
         }
     }
     entry.tunnels = Some(NetTunnels { vni: of.vni, flood, counters });
-}
-
-/// The MAC of a multicast group (RFC 1112, 6.4; RFC 2464, section 7).
-fn group_mac(group: IpAddr) -> Option<Mac> {
-    match group {
-        IpAddr::V4(group) if group.is_multicast() => {
-            let [_, b, c, d] = group.octets();
-            Some(Mac([0x01, 0, 0x5e, b & 0x7f, c, d]))
-        }
-        IpAddr::V6(group) if group.is_multicast() => {
-            let [.., a, b, c, d] = group.octets();
-            Some(Mac([0x33, 0x33, a, b, c, d]))
-        }
-        _ => None,
-    }
 }

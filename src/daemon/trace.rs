@@ -1,0 +1,94 @@
+//! What would become of a frame: the path itself, run on a copy of what the switch knows now. Nothing is sent, nothing is
+//! learned, no counter moves.
+//!
+//! The copy has a local VTEP of its own that has just come up: it knows no neighbours, so it answers what it is asked
+//! as the real one does, but does not tell what that one has found out, and asks a neighbour who it is where that one would
+//! know.
+
+use std::io;
+
+use crate::control::hex;
+use crate::control::view::{TraceOutput, TraceStep};
+use crate::dataplane::fdb::Fdb;
+use crate::dataplane::out::Out;
+use crate::dataplane::tracer::Explain;
+use crate::dataplane::{Shard, process, underlay};
+use crate::frame::{Burst, Pool};
+use crate::stats::PortSnapshot;
+use crate::tables::{PortEntry, Segments, Tables};
+use crate::types::{Instant, PortIdx};
+
+/// Buffers for a traced frame and its copies.
+const BUFFERS: (u32, u32) = (8192, 16);
+
+/// What became of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// As [`crate::control::view::Trace::verdict`].
+    pub verdict: String,
+    /// Decisions in order.
+    pub steps: Vec<TraceStep>,
+    /// What would have been sent.
+    pub outputs: Vec<TraceOutput>,
+}
+
+/// Runs `frame`, received on `port` now, through the path; none when the frame is too long.
+///
+/// # Errors
+/// When the system has no memory for it.
+pub fn trace(
+    tables: &Tables,
+    fdb: Fdb,
+    port: PortIdx,
+    frame: &[u8],
+    now: Instant,
+) -> io::Result<Option<Traced>> {
+    let mut shard = Shard::new(Pool::with_chunks(BUFFERS.0, BUFFERS.1)?, 0);
+    shard.fdb = fdb;
+    let (mut out, mut explain) = (Out::default(), Explain::default());
+    out.make_room(tables.ports.len());
+    // What a VTEP says when it comes up is not this frame's doing. It finds no next hop in its tables' copy, so the frame
+    // gets another one.
+    underlay::configure(&mut shard, &tables.detached(), now, &mut out);
+    out.flush(|_, frames| frames.clear());
+    let tables = tables.detached();
+    shard.sync(&tables);
+    let Some(frame) = shard.pool.frame_from(frame) else { return Ok(None) };
+    let mut burst: Burst = [frame].into_iter().collect();
+    process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
+    shard.tally.flush(&tables);
+    let mut outputs = Vec::new();
+    let resolver = tables.underlay.as_ref().map(|underlay| underlay.resolver);
+    out.flush(|to, frames| {
+        // It waits there, as its step says; nothing of it is on the wire.
+        if resolver == Some(to) {
+            frames.clear();
+        }
+        let name = tables.port(to).map_or_else(String::new, |port| port.name.to_string());
+        outputs.extend(frames.drain(..).map(|frame| {
+            let bytes = frame.segments().collect::<Vec<_>>().concat();
+            TraceOutput { port: name.clone(), frame: hex::encode(&bytes) }
+        }));
+    });
+    let steps =
+        explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
+    Ok(Some(Traced { verdict: verdict(&tables, port), steps, outputs }))
+}
+
+/// How the frame ended at the port that it arrived on; what came out of a tunnel ended at its peer's port.
+fn verdict(tables: &Tables, arrived: PortIdx) -> String {
+    let is_underlay = |port: &&PortEntry| matches!(port.segments, Segments::Underlay);
+    let arrived = tables.port(arrived);
+    let peers = tables.ports.iter().flatten().filter(|_| arrived.as_ref().is_some_and(is_underlay));
+    let mut peers = peers.filter(|port| port.tunnel().is_some());
+    let ended = peers.find(|peer| peer.counters.rx_frames.get() > 0).or(arrived);
+    let counters = ended.map(|port| port.counters.snapshot()).unwrap_or_default();
+    let PortSnapshot { forwarded, flooded, answered, .. } = counters;
+    match (forwarded, flooded, answered, counters.drops.keys().next()) {
+        (1.., ..) => "forwarded".to_owned(),
+        (_, 1.., ..) => "flooded".to_owned(),
+        (_, _, 1.., _) => "answered".to_owned(),
+        (.., Some(reason)) => format!("dropped: {reason}"),
+        _ => "consumed".to_owned(),
+    }
+}
