@@ -13,6 +13,7 @@
 
 mod answer;
 mod bridge;
+pub mod check;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
