@@ -19,6 +19,7 @@ mod egress;
 pub mod fdb;
 mod ingress;
 pub mod out;
+pub mod rewrite;
 pub mod segment;
 pub mod tracer;
 pub mod tunnel;

@@ -15,7 +15,7 @@ use crate::types::{Instant, Mac};
 use crate::wire::checksum::update_u16;
 use crate::wire::ethernet;
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::ipv6::Ipv6;
 use crate::wire::{protocol, udp};
 
 mod error;
