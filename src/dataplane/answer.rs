@@ -50,17 +50,15 @@ pub(super) fn neighbour(
 ) -> Option<Result<Sent, DropReason>> {
     let head = frame.head();
     let kind = u16::from_be_bytes(*head.get(12..)?.first_chunk()?);
-    let find = |address: IpAddr| {
-        hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel)
-    };
+    let find = |address: IpAddr| hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel);
     let message = match kind {
         ARP => arp::answer(head, |address| find(address.into()).map(|host| host.mac))?.to_vec(),
-        IPV6 => nd::answer(head, |address| find(address.into()).map(|host| (host.mac, host.is_here)))?.to_vec(),
+        IPV6 => {
+            nd::answer(head, |address| find(address.into()).map(|host| (host.mac, host.is_here)))?.to_vec()
+        }
         _ => return None,
     };
-    tracer.say("bridge", || {
-        "asks for an address that is known: answered here".to_owned()
-    });
+    tracer.say("bridge", || "asks for an address that is known: answered here".to_owned());
     Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
 }
 

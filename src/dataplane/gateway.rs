@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::out::Out;
+use super::router::errors::{tell, unreachable};
 use super::router::neighbours::NeighbourEvent;
-use super::router::errors::{Error, tell, unreachable};
 use super::router::{self, At, drop_at, emit, hop};
 use super::tracer::Silent;
 use super::{Event, Shard};
 use crate::frame::Frame;
 use crate::services::arp::{self, Arp, Operation};
+use crate::services::icmp::Problem;
 use crate::services::icmp::{self, Bucket};
 use crate::services::nd::{self, Nd};
 use crate::services::neighbour::{Claim, Effect, Neighbours};
@@ -32,6 +33,8 @@ use crate::wire::protocol;
 const NEIGHBOURS: usize = 1024;
 /// Echo replies a second, and at once.
 const ECHO: (u32, u32) = (1000, 100);
+/// Where an IPv6 header names what follows it.
+const NEXT_HEADER: u32 = 6;
 /// How often, and how far apart, an address is announced (RFC 5227, 1.1: `ANNOUNCE_NUM`, `ANNOUNCE_INTERVAL`).
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
@@ -57,7 +60,7 @@ enum Heard {
     Answer(Vec<u8>),
     Consumed,
     /// Nobody here takes it; its sender may be told.
-    Refused(Option<Error>),
+    Refused(Option<Problem>),
 }
 
 impl Gateways {
@@ -278,7 +281,12 @@ impl Gateway {
                     let known = self.neighbours.mac(target.into());
                     let confirmed = known.filter(|mac| *mac == packet.source_mac);
                     if let Some(mac) = target_mac.or(confirmed) {
-                        self.neighbours.heard(target.into(), Claim { mac, solicited, overrides }, now, &mut out);
+                        self.neighbours.heard(
+                            target.into(),
+                            Claim { mac, solicited, overrides },
+                            now,
+                            &mut out,
+                        );
                     }
                     Heard::Consumed
                 }
@@ -292,11 +300,11 @@ impl Gateway {
 }
 
 /// What the sender of a packet is told that nobody here takes (RFC 1122, 3.2.2.1; RFC 4443, 3.1).
-fn refusal(packet: &Packet<'_>) -> Option<Error> {
+fn refusal(packet: &Packet<'_>) -> Option<Problem> {
     match packet.protocol {
         protocol::ICMP | protocol::ICMPV6 => None,
-        protocol::TCP | protocol::UDP => Some(Error::PortUnreachable),
-        _ => Some(Error::ProtocolUnreachable),
+        protocol::TCP | protocol::UDP => Some(Problem::PortUnreachable),
+        _ => Some(Problem::ProtocolUnreachable(NEXT_HEADER)),
     }
 }
 

@@ -13,16 +13,18 @@
 
 mod answer;
 mod bridge;
+pub mod check;
 mod egress;
-pub mod gateway;
-mod flow;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
+mod flow;
+pub mod gateway;
 mod ingress;
-pub mod tally;
 pub mod out;
+pub mod rewrite;
 pub mod router;
 pub mod segment;
+pub mod tally;
 pub mod tracer;
 pub mod tunnel;
 pub mod underlay;
@@ -35,13 +37,13 @@ use crate::stats::DropReason;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, NetIdx, PortIdx};
 use fdb::{Fdb, FdbEvent, FdbKey};
+use gateway::Gateways;
 use ingress::{Classified, Stop};
 use out::Out;
-use tracer::Tracer;
-use gateway::Gateways;
 use router::Delivered;
 use router::neighbours::{NeighbourEvent, Neighbours};
 use tally::Tally;
+use tracer::Tracer;
 use underlay::{Notes, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.

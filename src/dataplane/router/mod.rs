@@ -17,25 +17,27 @@
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
 pub(super) mod errors;
-mod check;
 pub mod neighbours;
 
+use std::net::IpAddr;
+
 use super::bridge;
+use super::check::{Scope, check_v4, check_v6};
 use super::fdb::FdbKey;
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Sent, Shard, flow, segment};
-use errors::{Error, tell};
+use super::{Sent, Shard, flow, rewrite, segment};
 use crate::frame::Frame;
+use crate::services::icmp::Problem;
 use crate::stats::DropReason;
 use crate::tables::fib::{Hop, Route};
 use crate::tables::router::{Interface, RouterEntry};
 use crate::tables::tunnel::{key_address, v4_key};
 use crate::tables::{PortEntry, Tables};
 use crate::types::{Instant, Mac, PortIdx};
-use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
+use errors::tell;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
@@ -70,7 +72,7 @@ impl<'t> At<'t> {
 enum Stop {
     Drop(DropReason),
     /// Its sender is told.
-    Tell(Error, DropReason),
+    Tell(Problem, DropReason),
 }
 
 impl From<DropReason> for Stop {
@@ -112,7 +114,11 @@ fn route_one(
     let Delivered { mut frame, interface } = delivered;
     let Some(at) = At::new(interface, tables) else { return };
     shard.tally.count_tx(interface, frame.len() as u64);
-    let way = if at.port.up { way(&mut frame, &at, tables, shard, now, tracer) } else { Err(DropReason::PortDown.into()) };
+    let way = if at.port.up {
+        way(&mut frame, &at, tables, shard, now, tracer)
+    } else {
+        Err(DropReason::PortDown.into())
+    };
     match way {
         Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
         Ok(Way::Home) => {
@@ -146,22 +152,33 @@ fn way<'t>(
 ) -> Result<Way<'t>, Stop> {
     let _ = (&shard, now);
     let head = frame.head();
+    let packet = head.get(HEADER..).unwrap_or_default();
     let kind = load::<2>(head, HEADER - 2).map(u16::from_be_bytes);
-    let (route, destination, ttl) = match kind {
+    let len = frame.len() - HEADER.min(frame.len());
+    let (route, destination, hops, scope) = match kind {
         Some(IPV4) => {
-            let packet = check::v4(head)?;
-            (at.router.fib.v4(packet.destination), v4_key(packet.destination), packet.ttl)
+            let packet = check_v4(packet, len)?;
+            let destination = packet.destination.to_bits();
+            (at.router.fib.v4(destination), v4_key(destination), packet.hops, packet.scope)
         }
         Some(IPV6) => {
-            let packet = check::v6(head)?;
-            if packet.is_link_local {
-                return Ok(Way::Home);
-            }
-            (at.router.fib.v6(packet.destination), packet.destination, packet.hop_limit)
+            let packet = check_v6(packet, len)?;
+            let destination = packet.destination.to_bits();
+            (at.router.fib.v6(destination), destination, packet.hops, packet.scope)
         }
         Some(ARP) => return Ok(Way::Home),
         _ => return Err(DropReason::NotIp.into()),
     };
+    match scope {
+        Scope::Routed => {}
+        Scope::Group => return Err(DropReason::NotUnicast.into()),
+        Scope::Link if key_address(destination) == IpAddr::V6(at.interface.link_local()) => {
+            return Ok(Way::Home);
+        }
+        // A neighbour's answers come from its link-local address.
+        Scope::Link if matches!(route, Some(Route::Local | Route::Translated)) => return Ok(Way::Home),
+        Scope::Link => return Err(DropReason::LinkLocal.into()),
+    }
     let (interface, next) = match route {
         Some(Route::Connected(interface)) => (*interface, destination),
         Some(Route::Via(hops)) => {
@@ -170,7 +187,7 @@ fn way<'t>(
         }
         Some(Route::Local | Route::Translated) => return Ok(Way::Home),
         Some(Route::Broadcast) => return Err(DropReason::DirectedBroadcast.into()),
-        None => return Err(Stop::Tell(Error::NoRoute, DropReason::NoRoute)),
+        None => return Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
     };
     let to = At::new(interface, tables).filter(|to| to.port.up).ok_or(DropReason::PortDown)?;
     tracer.say("router", || {
@@ -179,16 +196,24 @@ fn way<'t>(
         if destination == next {
             format!("router {router}: {destination} is on the network of interface {}", to.port.name)
         } else {
-            format!("router {router}: {destination} is behind {next} on the network of interface {}", to.port.name)
+            format!(
+                "router {router}: {destination} is behind {next} on the network of interface {}",
+                to.port.name
+            )
         }
     });
-    if ttl <= 1 {
-        return Err(Stop::Tell(Error::TimeExceeded, DropReason::TtlExceeded));
+    if hops <= 1 {
+        return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
     if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
-        return Err(Stop::Tell(Error::TooBig(to.interface.mtu), DropReason::MtuExceeded));
+        return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
-    count_down(frame.head_mut(), kind == Some(IPV4));
+    let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
+    if kind == Some(IPV4) {
+        rewrite::hop_v4(packet)
+    } else {
+        rewrite::hop_v6(packet)
+    }
     Ok(Way::Out(to, next))
 }
 
@@ -201,21 +226,6 @@ pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
             let spread = u128::from(flow::hash(head)) * hops.len() as u128;
             hops.get(usize::try_from(spread >> 64).unwrap_or(0)).copied()
         }
-    }
-}
-
-/// One from the TTL, with the header's checksum (RFC 1141), or from the hop limit.
-#[inline(always)]
-fn count_down(head: &mut [u8], is_v4: bool) {
-    if is_v4 {
-        if let Some([ttl, _, c0, c1]) = head.get_mut(HEADER + 8..).and_then(|rest| rest.first_chunk_mut()) {
-            *ttl = ttl.wrapping_sub(1);
-            // RFC 1624, equation 3, for a word that is less by 0x0100.
-            let sum = Sum::from(!u16::from_be_bytes([*c0, *c1])) + Sum::from(!0x0100);
-            [*c0, *c1] = sum.checksum().to_be_bytes();
-        }
-    } else if let Some(hop_limit) = head.get_mut(HEADER + 7) {
-        *hop_limit = hop_limit.wrapping_sub(1);
     }
 }
 
@@ -239,7 +249,9 @@ fn leave(
         tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));
         emit(frame, to, tables, shard, out, tracer);
     } else {
-        tracer.say("router", || format!("the MAC of {} is to be found out: the packet waits", key_address(next)));
+        tracer.say("router", || {
+            format!("the MAC of {} is to be found out: the packet waits", key_address(next))
+        });
         out.push(to.index, frame);
     }
 }

@@ -85,9 +85,11 @@ impl Neighbours {
         is_there: impl Fn(PortIdx) -> bool,
     ) {
         self.known.retain(|key, known| known.until != FOR_EVER && is_there(key.interface));
-        self.known.extend(hosts.iter().map(|&(interface, address, mac)| {
-            (Key { address, interface }, Known { mac, until: FOR_EVER })
-        }));
+        self.known.extend(
+            hosts.iter().map(|&(interface, address, mac)| {
+                (Key { address, interface }, Known { mac, until: FOR_EVER })
+            }),
+        );
     }
 }
 
@@ -177,6 +179,10 @@ mod tests {
         }
         assert_eq!(known.known.len(), MAX_TOLD);
         known.hear(told(u128::MAX, Some(A)), 100);
-        assert_eq!((known.known.len(), known.get(PortIdx(1), u128::MAX, 100)), (1, Some(A)), "the old make room");
+        assert_eq!(
+            (known.known.len(), known.get(PortIdx(1), u128::MAX, 100)),
+            (1, Some(A)),
+            "the old make room"
+        );
     }
 }

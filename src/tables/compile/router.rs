@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use super::{Device, Places, put};
 use crate::frame::Caps;
-use crate::model::{Attachment, AttachmentKey, ExternalGateway, FixedIp, Model, Network, Router, RouterInterface, Segment};
+use crate::model::{
+    Attachment, AttachmentKey, ExternalGateway, FixedIp, Model, Network, Router, RouterInterface, Segment,
+};
 use crate::stats::PortCounters;
 use crate::tables::fib::{Fib, Hop, Route};
 use crate::tables::router::{Interface, RouterEntry};
@@ -57,12 +59,13 @@ pub(super) fn compile(
 }
 
 fn legs<'m>(router: &'m Router, networks: &[(NetIdx, &'m Network)], places: &mut Places) -> Vec<Leg<'m>> {
-    let gateway = router.external_gateway.as_ref().map(|ExternalGateway { network, mac_address, fixed_ips, .. }| {
-        (network, *mac_address, fixed_ips, true)
-    });
-    let interfaces = router.interfaces.iter().map(|RouterInterface { network, mac_address, fixed_ips }| {
-        (network, *mac_address, fixed_ips, false)
-    });
+    let gateway = router.external_gateway.as_ref().map(
+        |ExternalGateway { network, mac_address, fixed_ips, .. }| (network, *mac_address, fixed_ips, true),
+    );
+    let interfaces = router
+        .interfaces
+        .iter()
+        .map(|RouterInterface { network, mac_address, fixed_ips }| (network, *mac_address, fixed_ips, false));
     interfaces
         .chain(gateway)
         .filter_map(|(name, mac, fixed_ips, is_gateway)| {
@@ -81,10 +84,11 @@ impl Leg<'_> {
 
 /// Next hops by destination, those of one destination together.
 fn next_hops(router: &Router, legs: &[Leg<'_>]) -> Vec<(IpNet, Vec<Hop>)> {
-    let defaults = router.external_gateway.iter().flat_map(|gateway| &gateway.gateway_ips).filter_map(|address| {
-        let whole = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        Some((whole.parse::<IpNet>().ok()?, *address))
-    });
+    let defaults =
+        router.external_gateway.iter().flat_map(|gateway| &gateway.gateway_ips).filter_map(|address| {
+            let whole = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            Some((whole.parse::<IpNet>().ok()?, *address))
+        });
     let extra = router.routes.iter().map(|route| (route.destination.trunc(), route.nexthop));
     let mut found: Vec<(IpNet, Vec<Hop>)> = Vec::new();
     // An extra route counts before the default one of the same prefix.
@@ -117,7 +121,8 @@ fn routes(
             routes.push((IpNet::from(net.addr()), own));
         }
     }
-    let floating = model.floating_ips.iter().filter(|floating| floating.router.as_ref() == Some(&router.name));
+    let floating =
+        model.floating_ips.iter().filter(|floating| floating.router.as_ref() == Some(&router.name));
     routes.extend(
         floating.map(|floating| (IpNet::from(IpAddr::V4(floating.floating_ip_address)), Route::Translated)),
     );
@@ -193,7 +198,9 @@ fn add_interface(
 fn home(network: &Network, devices: &HashMap<AttachmentKey, Device>) -> WorkerIdx {
     let key = match &network.segment {
         Segment::Local => None,
-        Segment::Flat(physical) | Segment::Vlan(physical, _) => Some(AttachmentKey::Physical(physical.clone())),
+        Segment::Flat(physical) | Segment::Vlan(physical, _) => {
+            Some(AttachmentKey::Physical(physical.clone()))
+        }
         Segment::Vxlan(..) => Some(AttachmentKey::Overlay),
     };
     key.and_then(|key| devices.get(&key)).map_or(WorkerIdx(0), |device| device.worker)
@@ -209,8 +216,10 @@ fn known_hosts(tables: &mut Tables, model: &Model, networks: &[(NetIdx, &Network
         })
         .collect();
     for &(index, network) in networks {
-        let ports = model.ports.iter().filter(|port| port.attachment == Attachment::Access(network.name.clone()));
-        let ports = ports.filter_map(|port| Some((port.mac_address?, port.fixed_ips.iter().map(|fixed| fixed.ip))));
+        let ports =
+            model.ports.iter().filter(|port| port.attachment == Attachment::Access(network.name.clone()));
+        let ports =
+            ports.filter_map(|port| Some((port.mac_address?, port.fixed_ips.iter().map(|fixed| fixed.ip))));
         let mut known: Vec<(IpAddr, Mac)> =
             ports.flat_map(|(mac, ips)| ips.map(move |ip| (ip, mac))).collect();
         if let Some(Some(entry)) = tables.networks.get(index.index()) {
