@@ -88,7 +88,9 @@
 
 mod diagnostic;
 mod diff;
+mod l3;
 mod later;
+mod macs;
 mod overlay;
 mod read;
 mod reader;

@@ -110,6 +110,9 @@ fn words_of_later_versions_are_refused() {
         ("[[physical_network]]", later::PHYSICAL_NETWORK),
         ("[[network]]", later::NETWORK),
         ("[[port]]", later::PORT),
+        ("[[subnet]]", later::SUBNET),
+        ("[[router]]", later::ROUTER),
+        ("[[floating_ip]]", later::FLOATING_IP),
         ("[port.interface]", later::INTERFACE),
     ];
     for (header, words) in tables {
@@ -271,7 +274,8 @@ fn mistakes_of_networks() {
             &["8:1 network[m].segmentation_id: is missing, and the vlan_ranges of `p` are used up"],
         ),
         ("[[network]]\nname = 'n'", &["7:8 network[n].name: this name is taken, by line 4"]),
-        ("external = true", &["6:1 network[n].external: is not built yet in this version"]),
+        ("external = 1", &["6:12 network[n].external: expected true or false, found integer `1`"]),
+        ("\"router:external\" = true", &["6:1 network[n].router:external: unknown key"]),
         ("\"provider:network_type\" = 'vlan'", &["6:1 network[n].provider:network_type: unknown key"]),
     ];
     for (text, expected) in rows {
@@ -368,7 +372,7 @@ fn mistakes_of_ports() {
             &["22 port_security_enabled: `true` is not built yet in this version"],
         ),
         ("port_security_enabled=false", &[]),
-        ("fixed_ips=[]", &["0 fixed_ips: is not built yet in this version"]),
+        ("fixed_ips=[]", &[]),
         ("netwrok='x'", &["0 netwrok: unknown key"]),
     ];
     for (text, expected) in more {
