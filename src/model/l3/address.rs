@@ -113,6 +113,7 @@ impl<'d, 'r> Space<'d, 'r> {
         ip: IpAddr,
         at: Range<usize>,
         path: &str,
+        hint: Option<&str>,
     ) -> Result<(), Reported> {
         self.withhold(network, ip);
         let Some(other) = self.owners.get(&(network, ip)) else {
@@ -121,7 +122,7 @@ impl<'d, 'r> Space<'d, 'r> {
         };
         let name = self.network(network);
         let message = format!("{ip} is already used on network `{name}`, by {other}");
-        Err(self.report.add(at, path, message, None))
+        Err(self.report.add(at, path, message, hint.map(str::to_owned)))
     }
 
     /// Takes an address of a subnet that was given.
@@ -136,7 +137,7 @@ impl<'d, 'r> Space<'d, 'r> {
         if let Some(message) = no_host(&known.object.name, known.object.cidr, *ip.get_ref()) {
             return Err(self.report.add(ip.span(), path, message, None));
         }
-        self.claim(owner, known.network, *ip.get_ref(), ip.span(), path)?;
+        self.claim(owner, known.network, *ip.get_ref(), ip.span(), path, None)?;
         Ok(fixed_ip(&known.object, *ip.get_ref()))
     }
 

@@ -284,6 +284,10 @@ impl<'f> Finder<'f, '_, '_> {
     }
 
     fn forwardings(&mut self, finished: &mut FloatingIp) {
+        // With a port too there is a mistake, which was reported.
+        if !matches!(self.floating.draft.port, Ok(None)) {
+            return;
+        }
         let path = self.path("port_forwardings");
         let keys = [format!("{path}.port"), format!("{path}.internal_ip_address")];
         let mut insides = Vec::new();

@@ -270,7 +270,7 @@ fn interface(part: Part<'_, '_, String>) -> DraftInterface {
         ip: address(&mut table, "ip"),
         mac_address: station(&mut table),
     };
-    table.finish(&[("ip_address", "write `ip`")]);
+    table.finish(&[]);
     draft
 }
 

@@ -144,7 +144,14 @@ fn claim_interfaces<'d>(
         let fixed_ip = match (&interface.ip, known.object.gateway_ip) {
             (Ok(Some(ip)), _) => space.claim_on(owner, subnet, ip, &format!("{path}.ip")),
             (Ok(None), Some(gateway)) => space
-                .claim(owner, known.network, gateway, name.span(), &path)
+                .claim(
+                    owner,
+                    known.network,
+                    gateway,
+                    name.span(),
+                    &path,
+                    Some("give it another address by `ip`"),
+                )
                 .map(|()| fixed_ip(&known.object, gateway)),
             (Ok(None), None) => {
                 let message =
