@@ -120,12 +120,16 @@ struct Inside<'t> {
     at: Range<usize>,
 }
 
-/// A use of a fixed IP, for what excludes another: the network of the floating IP, and the line.
+/// Ports of an address that are forwarded: protocol, first and last port, line.
+type Forwarded = (u8, (u16, u16), usize);
+
+/// What fixed IPs are used for, as far as that excludes another use: by network of the floating IP, port and address, with
+/// the line of the use.
 #[derive(Default)]
 struct Uses {
     whole: HashMap<(usize, String, Ipv4Addr), usize>,
-    /// Forwarded ports of each fixed IP: protocol, ports, line.
-    ports: HashMap<(String, Ipv4Addr), Vec<(u8, (u16, u16), usize)>>,
+    /// Of each fixed IP.
+    ports: HashMap<(String, Ipv4Addr), Vec<Forwarded>>,
     /// Networks and fixed IPs with forwarded ports, and a line of one.
     forwarded: HashMap<(usize, String, Ipv4Addr), usize>,
 }
@@ -291,7 +295,7 @@ impl<'f> Finder<'f, '_, '_> {
         let path = self.path("port_forwardings");
         let keys = [format!("{path}.port"), format!("{path}.internal_ip_address")];
         let mut insides = Vec::new();
-        let mut outside: Vec<(u8, (u16, u16), usize)> = Vec::new();
+        let mut outside: Vec<Forwarded> = Vec::new();
         for draft in &self.floating.draft.port_forwardings {
             let line = self.space.report.line(draft.at.start);
             self.no_overlap_outside(draft, &mut outside, line, &path);
@@ -310,7 +314,7 @@ impl<'f> Finder<'f, '_, '_> {
     fn no_overlap_outside(
         &self,
         draft: &DraftForwarding,
-        outside: &mut Vec<(u8, (u16, u16), usize)>,
+        outside: &mut Vec<Forwarded>,
         line: usize,
         path: &str,
     ) {
@@ -365,9 +369,8 @@ impl<'f> Finder<'f, '_, '_> {
 }
 
 /// The line of a range of the same protocol that has a port in common.
-fn overlapping(taken: &[(u8, (u16, u16), usize)], protocol: u8, (from, to): (u16, u16)) -> Option<usize> {
-    let overlaps =
-        |other: &&(u8, (u16, u16), usize)| other.0 == protocol && other.1.0 <= to && from <= other.1.1;
+fn overlapping(taken: &[Forwarded], protocol: u8, (from, to): (u16, u16)) -> Option<usize> {
+    let overlaps = |other: &&Forwarded| other.0 == protocol && other.1.0 <= to && from <= other.1.1;
     taken.iter().find(overlaps).map(|other| other.2)
 }
 

@@ -23,7 +23,8 @@ fn ips(fixed_ips: &[FixedIp]) -> Vec<String> {
 
 #[test]
 fn what_a_subnet_leaves_out_follows_from_its_prefix() {
-    let rows: &[(&str, Option<&str>, &[(&str, &str)])] = &[
+    type Row<'t> = (&'t str, Option<&'t str>, &'t [(&'t str, &'t str)]);
+    let rows: &[Row<'_>] = &[
         ("cidr = '10.0.0.0/24'", Some("10.0.0.1"), &[("10.0.0.2", "10.0.0.254")]),
         ("cidr = '10.0.0.0/24'\ngateway_ip = false", None, &[("10.0.0.1", "10.0.0.254")]),
         (

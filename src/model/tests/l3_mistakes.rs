@@ -841,7 +841,7 @@ fn a_remote_port_has_no_address_of_ours() {
     let generated = id_mac("router/r/subnet/v4");
     let found = judge(&format!("mac_address = '{generated}'"));
     let message = format!("{generated} is that of router `r` of line 5 (list ports of other hosts only)");
-    assert_eq!(found, [format!("3:40 network[v].remote_ports.mac_address: {message}")]);
+    assert_eq!(found, [format!("3:37 network[v].remote_ports.mac_address: {message}")]);
 }
 
 fn id_mac(seed: &str) -> crate::types::Mac {
