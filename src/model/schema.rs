@@ -184,7 +184,8 @@ pub struct Port {
     pub interface: Interface,
     /// The MAC of what is behind the port, known without learning: given, or generated for `tap` and `guest`.
     pub mac_address: Option<Mac>,
-    /// Its addresses: given, or the next free one of its network's subnets; empty for a port of a network without subnets.
+    /// Its addresses: given, or the next free one of each family that its network has subnets of. Empty for a trunk, and
+    /// by default where neither kind nor `mac_address` tells that one station is behind the port.
     pub fixed_ips: Vec<FixedIp>,
     /// Further MACs behind the port that are known without learning.
     pub static_macs: Vec<Mac>,
@@ -223,10 +224,10 @@ pub struct Subnet {
     pub network: String,
     /// Its prefix, host bits zero. Those of one network do not overlap.
     pub cidr: IpNet,
-    /// The gateway's address: of a router of ours, or outside; default: the first of the prefix, none where the
-    /// configuration says `gateway_ip = false`.
+    /// The gateway's address: of a router of ours, or outside; default: the first that a host can have. None where the
+    /// configuration says `gateway_ip = false`, and by default where there is one address only (/32, /128).
     pub gateway_ip: Option<IpAddr>,
-    /// Ranges that addresses are handed out from, both ends included, in order; default: all but the gateway's.
+    /// Ranges that addresses are handed out from, both ends included, sorted; default: all but the gateway's.
     pub allocation_pools: Vec<(IpAddr, IpAddr)>,
     /// Where it was said.
     pub origin: Origin,
@@ -252,9 +253,10 @@ pub struct Router {
     pub name: String,
     /// Its way to the world.
     pub external_gateway: Option<ExternalGateway>,
-    /// Its interfaces on other networks, one for each network and address family at least.
+    /// Its other interfaces: one for each IPv4 subnet, and one for all IPv6 subnets of a network. Their subnets and the
+    /// gateway's do not overlap.
     pub interfaces: Vec<RouterInterface>,
-    /// Extra routes; several of one destination share its flows (ECMP).
+    /// Extra routes; several of one destination share its flows (ECMP). None is that of a subnet that the router is on.
     pub routes: Vec<Route>,
     /// Who may send to a port of the SNAT address that a guest uses (RFC 4787, section 5); default address and port.
     pub nat_filtering: NatFiltering,
@@ -277,7 +279,8 @@ pub struct ExternalGateway {
     pub mac_address: Mac,
     /// Its addresses: given, or the next free one of each subnet's family. Several IPv4 ones share the SNAT sessions.
     pub fixed_ips: Vec<FixedIp>,
-    /// Next hops to all that has no other route: the gateways of the subnets of `fixed_ips`, at most one a family.
+    /// Next hops to all that has no other route: the gateways of the subnets of `fixed_ips`, at most one a family; none of
+    /// a family where an extra route leads to all of it.
     pub gateway_ips: Vec<IpAddr>,
 }
 
@@ -288,7 +291,7 @@ pub struct RouterInterface {
     pub network: String,
     /// Its MAC: given, or generated. Interfaces of one router on one network have different ones.
     pub mac_address: Mac,
-    /// Its addresses: one, or several of subnets of the same network.
+    /// Its addresses: one of an IPv4 subnet, or one of each IPv6 subnet of the network.
     pub fixed_ips: Vec<FixedIp>,
 }
 
@@ -297,7 +300,7 @@ pub struct RouterInterface {
 pub struct Route {
     /// Where to, host bits zero.
     pub destination: IpNet,
-    /// The next hop, on a subnet of the router.
+    /// The next hop, on a subnet of the router and not its own address.
     pub nexthop: IpAddr,
 }
 
@@ -317,17 +320,17 @@ pub enum NatFiltering {
 /// `[[floating_ip]]`: an address of an external network that stands for one of a port, whole or by forwarded ports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FloatingIp {
-    /// Stable for the address: UUID version 5.
+    /// Stable for network and address: UUID version 5.
     pub id: Uuid,
     /// The address; given, or the next free one.
     pub floating_ip_address: Ipv4Addr,
     /// The external network, by name.
     pub floating_network: String,
-    /// The router whose gateway is on that network and that reaches the target, by name; none while it stands for nothing.
+    /// The router whose gateway is on that network and that reaches all targets, by name; none while it stands for nothing.
     pub router: Option<String>,
     /// What it stands for; none: nothing, or forwarded ports.
     pub target: Option<FloatingTarget>,
-    /// Forwarded ports; empty where there is a target.
+    /// Forwarded ports; empty where there is a target. No two have a port in common, outside or inside.
     pub port_forwardings: Vec<PortForwarding>,
     /// Where it was said.
     pub origin: Origin,
@@ -368,9 +371,8 @@ pub struct Conntrack {
     pub timeouts: Timeouts,
 }
 
-/// Seconds without a packet, by state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Seconds without a packet, by state, 1 to 1 000 000. Less than the RFCs ask for is for labs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP before both sides have agreed; default 240 (RFC 5382, REQ-5 asks for at least 240).
     pub tcp_transitory: u32,
