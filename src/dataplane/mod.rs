@@ -17,6 +17,8 @@ pub mod check;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
+#[allow(clippy::indexing_slicing)] // indices are its own: slots, and classes of their weight
+pub mod fragments;
 mod ingress;
 pub mod out;
 pub mod rewrite;
