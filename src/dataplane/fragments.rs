@@ -23,6 +23,7 @@
 //! A frame ends in the [`Outcome`] of its own [`Fragments::track`], or was held; then it comes out of [`Fragments::pop`],
 //! which the caller empties after each call that may put something there.
 
+mod datagram;
 mod list;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use arrayvec::ArrayVec;
 use crate::frame::{CHUNK, Frame};
 use crate::stats::DropReason;
 use crate::types::Instant;
+use datagram::{Datagram, Fit, State};
 use list::{Chained, Classes, Index, Link, Linked, List, NONE, Slab};
 
 /// Most fragments of one datagram: 64 KiB in pieces of 512 bytes.
@@ -131,55 +133,6 @@ const WAITING: usize = 2;
 const BY_DATAGRAMS: usize = 0;
 const BY_BYTES: usize = 1;
 
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// The first fragment is not there yet.
-    Wait,
-    /// It was there and has these ports.
-    Known(Option<(u16, u16)>),
-    /// All of it is dropped.
-    Doomed(DropReason),
-}
-
-#[derive(Debug)]
-struct Datagram {
-    key: Key,
-    hash: u64,
-    chain: u32,
-    owner: u32,
-    links: [Link; 3],
-    ends: Instant,
-    state: State,
-    /// First byte and the one behind the last of what was seen, in order. They do not overlap.
-    seen: ArrayVec<(u16, u16), PIECES>,
-    bytes_seen: u32,
-    /// Where the datagram ends, when that is known.
-    len: Option<u16>,
-    /// Frames that wait, in the order in which they came, and their buffers in bytes.
-    first: u32,
-    last: u32,
-    charge: usize,
-}
-
-impl Linked<3> for Datagram {
-    fn links(&mut self) -> &mut [Link; 3] {
-        &mut self.links
-    }
-}
-
-impl Chained for Datagram {
-    type Key = Key;
-    fn key(&self) -> &Key {
-        &self.key
-    }
-    fn chain(&mut self) -> &mut u32 {
-        &mut self.chain
-    }
-    fn next(&self) -> u32 {
-        self.chain
-    }
-}
-
 #[derive(Debug)]
 struct Owner {
     id: u32,
@@ -233,13 +186,6 @@ pub struct Fragments<T> {
     charge: usize,
     /// Frames that wait no longer.
     out: (u32, u32),
-}
-
-/// Where a fragment fits into what was seen.
-enum Fit {
-    At(usize),
-    Duplicate,
-    Never(DropReason),
 }
 
 impl<T> Fragments<T> {
@@ -572,28 +518,6 @@ impl<T> Fragments<T> {
         self.owners.slots[owner as usize].datagrams.remove(slots, slot);
         self.datagrams.free(slot);
         self.count(owner, -1);
-    }
-}
-
-impl Datagram {
-    /// Where a fragment goes among those that were seen.
-    fn fit(&self, start: u16, end: u16, more: bool) -> Fit {
-        let contradicts = match self.len {
-            Some(len) => end > len || (end == len) == more,
-            None => !more && self.seen.last().is_some_and(|&(_, last)| last >= end),
-        };
-        if contradicts {
-            return Fit::Never(DropReason::FragmentLength);
-        }
-        let at = self.seen.partition_point(|&(from, _)| from < start);
-        let before = at.checked_sub(1).and_then(|before| self.seen.get(before));
-        match (before, self.seen.get(at)) {
-            (_, Some(&same)) if same == (start, end) => Fit::Duplicate,
-            (Some(&(_, to)), _) if to > start => Fit::Never(DropReason::FragmentOverlap),
-            (_, Some(&(from, _))) if from < end => Fit::Never(DropReason::FragmentOverlap),
-            _ if self.seen.is_full() => Fit::Never(DropReason::FragmentLimit),
-            _ => Fit::At(at),
-        }
     }
 }
 

@@ -35,6 +35,9 @@ enum Ended {
     Drop(Reason),
 }
 
+/// The numbers of fragments that waited, and how they ended.
+type Left = Vec<(u32, Result<Option<(u16, u16)>, Reason>)>;
+
 struct Bed {
     fragments: Fragments<u32>,
     pool: Pool,
@@ -63,7 +66,7 @@ impl Bed {
         ended
     }
 
-    fn popped(&mut self) -> Vec<(u32, Result<Option<(u16, u16)>, Reason>)> {
+    fn popped(&mut self) -> Left {
         let mut popped = Vec::new();
         while let Some((frame, number, end)) = self.fragments.pop() {
             assert_eq!(frame.head(), number.to_be_bytes());
@@ -250,7 +253,7 @@ const TIGHT: Limits = Limits {
     bytes_datagram: 8 * CHUNK,
 };
 
-/// Issue: one guest's flood does not cost another's, whichever of the bounds it presses on, and however many join.
+/// One guest's flood does not cost another's, whichever of the bounds it presses on, and however many join.
 #[test]
 fn a_flood_of_some_costs_the_others_nothing() {
     for flooders in [1, 2, 3] {
@@ -290,8 +293,6 @@ struct Naive {
     doomed: Option<Reason>,
     waiting: Vec<u32>,
 }
-
-type Left = Vec<(u32, Result<Option<(u16, u16)>, Reason>)>;
 
 impl Model {
     fn track(&mut self, key: Key, piece: Piece, number: u32, now: Instant, left: &mut Left) -> Ended {
