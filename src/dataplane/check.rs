@@ -19,6 +19,9 @@ use crate::stats::DropReason;
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, ipv6, protocol};
 
+/// Bytes of the headers without options or extensions, as packets count them.
+#[allow(clippy::cast_possible_truncation)] // 20 and 40
+const HEADERS: (u16, u16) = (ipv4::HEADER as u16, ipv6::HEADER as u16);
 /// Version 4 and a header of five words: the first byte of nearly all packets.
 const PLAIN: u8 = 0x45;
 /// Options of IPv4 (RFC 791, 3.1): the end, a filler, loose and strict source route.
@@ -117,7 +120,7 @@ const fn least_transport(protocol: u8) -> u32 {
 pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReason> {
     let head: &[u8; ipv4::HEADER] = packet.first_chunk().ok_or(DropReason::IpLength)?;
     let (transport, sum) =
-        if head[0] == PLAIN { (ipv4::HEADER as u16, Sum::of_array(head)) } else { long_header(packet)? };
+        if head[0] == PLAIN { (HEADERS.0, Sum::of_array(head)) } else { long_header(packet)? };
     let total = u16::from_be_bytes([head[2], head[3]]);
     if total < transport || usize::from(total) > len {
         return Err(DropReason::IpLength);
@@ -125,7 +128,7 @@ pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReaso
     if sum.fold() != 0xffff {
         return Err(DropReason::IpChecksum);
     }
-    if transport != ipv4::HEADER as u16 {
+    if transport != HEADERS.0 {
         options(packet.get(ipv4::HEADER..usize::from(transport)).unwrap_or_default())?;
     }
     let source = u32::from_be_bytes([head[12], head[13], head[14], head[15]]);
@@ -235,7 +238,7 @@ pub fn check_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReaso
         source: Ipv6Addr::from_bits(source),
         destination: Ipv6Addr::from_bits(destination),
         len: u32::try_from(total).unwrap_or(u32::MAX),
-        transport: ipv6::HEADER as u16,
+        transport: HEADERS.1,
         protocol: next,
         hops,
         may_fragment: false,

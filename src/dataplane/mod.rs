@@ -19,6 +19,8 @@ mod egress;
 pub mod fdb;
 mod flow;
 pub mod gateway;
+#[allow(clippy::indexing_slicing)] // indices are its own: slots, and classes of their weight
+pub mod fragments;
 mod ingress;
 pub mod out;
 pub mod rewrite;

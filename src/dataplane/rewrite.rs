@@ -371,7 +371,7 @@ fn translate_segment(
     match field(segment, at) {
         Ok(checksum) if kind == Transport::Udp => update_udp(checksum, change.fold()),
         Ok(checksum) => update(checksum, change.fold()),
-        Err(_) => {} // not quoted
+        Err(_) => {} // not quoted, or half of it
     }
     Ok(())
 }
