@@ -13,7 +13,8 @@
 
 mod answer;
 mod bridge;
-#[allow(clippy::indexing_slicing)] // numbers are its own: they come from its index and lists, never from a packet
+#[allow(clippy::indexing_slicing)]
+// numbers are its own: they come from its index and lists, never from a packet
 pub mod conntrack;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask

@@ -40,8 +40,10 @@ impl<T: Copy> Table<T> {
     /// # Panics
     /// When there is no memory, as a vector does.
     pub fn with_capacity(capacity: usize) -> Table<T> {
-        let bytes =
-            size_of::<T>().checked_mul(capacity).filter(|bytes| *bytes > 0).expect("a table has entries and fits");
+        let bytes = size_of::<T>()
+            .checked_mul(capacity)
+            .filter(|bytes| *bytes > 0)
+            .expect("a table has entries and fits");
         let slack = if bytes >= HUGE { HUGE } else { 0 };
         let mapped = bytes + slack;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.

@@ -125,7 +125,12 @@ impl Item for Slot {
 
 impl Slot {
     fn inside(&self) -> Inside {
-        Inside { zone: self.zone, protocol: self.protocol, address: self.inside_address, port: self.inside_port }
+        Inside {
+            zone: self.zone,
+            protocol: self.protocol,
+            address: self.inside_address,
+            port: self.inside_port,
+        }
     }
 }
 
@@ -274,9 +279,8 @@ impl Bindings {
 
     /// Bytes that all of it takes once it is full.
     pub fn bytes(&self) -> usize {
-        let tables = |tables: &Tables| {
-            size_of::<Tables>() + tables.spaces.iter().map(Space::bytes).sum::<usize>()
-        };
+        let tables =
+            |tables: &Tables| size_of::<Tables>() + tables.spaces.iter().map(Space::bytes).sum::<usize>();
         let pools = self.pools.iter().flatten().flat_map(|pool| &pool.addresses);
         let pools = pools.filter_map(|address| address.tables.as_deref()).map(tables).sum::<usize>();
         self.slots.bytes() + self.by_inside.bytes() + self.hosts.bytes() + self.by_host.bytes() + pools
@@ -290,9 +294,9 @@ impl Bindings {
         if self.pools.len() <= at {
             self.pools.resize_with(at + 1, || None);
         }
-        let mut pool = self.pools[at].take().unwrap_or_else(|| {
-            Box::new(Pool { slice, addresses: Vec::new(), exhausted: 0 })
-        });
+        let mut pool = self.pools[at]
+            .take()
+            .unwrap_or_else(|| Box::new(Pool { slice, addresses: Vec::new(), exhausted: 0 }));
         let same = pool.slice == slice;
         pool.slice = slice;
         for address in &mut pool.addresses {
@@ -486,7 +490,9 @@ impl Bindings {
         self.slots.give_back(number);
         if let Some(address) = self.address_mut(slot.zone, slot.place) {
             address.bindings -= 1;
-            if slot.flags & STALE == 0 && let Some(tables) = &mut address.tables {
+            if slot.flags & STALE == 0
+                && let Some(tables) = &mut address.tables
+            {
                 tables.give_back(slot.protocol, slot.outside_port);
             }
         }

@@ -25,8 +25,7 @@ struct Guest {
     next: u32,
 }
 
-const ABSENT: Guest =
-    Guest { queues: [List { head: 0, tail: 0 }; 2], count: 0, prev: NOBODY, next: NOBODY };
+const ABSENT: Guest = Guest { queues: [List { head: 0, tail: 0 }; 2], count: 0, prev: NOBODY, next: NOBODY };
 
 pub(super) struct Guests {
     guests: Vec<Guest>,

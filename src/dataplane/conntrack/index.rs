@@ -7,7 +7,7 @@
 //! Nothing is rehashed. An insertion that finds both buckets full moves one number to its other bucket; when none can move
 //! it is refused, which at the loads used here takes a hash that the attacker knows. It is keyed.
 
-use crate::sys::prefetch;
+pub(super) use crate::sys::prefetch;
 use crate::sys::table::{Line, Table};
 
 const WAYS: usize = Line::WORDS - 1;
@@ -16,7 +16,7 @@ const AWAY: usize = WAYS;
 const SLOTS: u32 = (1 << WAYS) - 1;
 
 /// See the module's documentation.
-pub struct Index {
+pub(super) struct Index {
     lines: Table<Line>,
     buckets: u64,
     /// Of a slot, the bits that are the number.
@@ -25,18 +25,18 @@ pub struct Index {
 
 /// Both buckets are full, and nothing in them can move.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Crowded;
+pub(super) struct Crowded;
 
 impl Index {
     /// An index for `capacity` numbers, each from 1 to `largest`. `load`, in percent, is how full it is then.
-    pub fn new(capacity: usize, largest: u32, load: usize) -> Index {
+    pub(super) fn new(capacity: usize, largest: u32, load: usize) -> Index {
         let buckets = (capacity * 100).div_ceil(WAYS * load).max(2);
         let number = u32::MAX >> largest.leading_zeros();
         Index { lines: Table::zeroed(buckets), buckets: buckets as u64, number }
     }
 
     /// Bytes that it takes once all of it is in use.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
 
@@ -64,7 +64,7 @@ impl Index {
 
     /// Brings the home of a hash near.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
+    pub(super) fn prefetch(&self, hash: u64) {
         if let Some(line) = self.lines.get(self.home(hash)) {
             prefetch(line);
         }
@@ -72,7 +72,7 @@ impl Index {
 
     /// The first number in the home of a hash that may be the one: for a prefetch of what it counts.
     #[inline(always)]
-    pub fn guess(&self, hash: u64) -> Option<u32> {
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
         let line = &self.lines[self.home(hash)];
         let ways = line.matching(!self.number, self.tag(hash)) & SLOTS;
         // An empty slot matches a tag of zero; its number is 0 then, which counts nothing.
@@ -81,7 +81,7 @@ impl Index {
 
     /// The number of a hash that `is` the one.
     #[inline(always)]
-    pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let home = &self.lines[self.home(hash)];
         if let Some(found) = self.find_in(home, hash, &mut is) {
             return Some(found);
@@ -114,7 +114,12 @@ impl Index {
     ///
     /// # Errors
     /// No room near the hash; see the module's documentation.
-    pub fn insert(&mut self, hash: u64, number: u32, hash_of: impl Fn(u32) -> u64) -> Result<(), Crowded> {
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        number: u32,
+        hash_of: impl Fn(u32) -> u64,
+    ) -> Result<(), Crowded> {
         debug_assert!(number != 0 && number & !self.number == 0);
         let slot = self.tag(hash) | number;
         let (home, other) = (self.home(hash), self.other(hash));
@@ -152,7 +157,7 @@ impl Index {
     }
 
     /// Takes out a number that was added under this hash.
-    pub fn remove(&mut self, hash: u64, number: u32) {
+    pub(super) fn remove(&mut self, hash: u64, number: u32) {
         let slot = self.tag(hash) | number;
         let (home, other) = (self.home(hash), self.other(hash));
         for bucket in [home, other] {
@@ -170,7 +175,7 @@ impl Index {
 }
 
 /// Keys of a hash, from a secret seed (splitmix64).
-pub fn keys<const N: usize>(seed: u64) -> [u64; N] {
+pub(super) fn keys<const N: usize>(seed: u64) -> [u64; N] {
     let mut state = seed;
     std::array::from_fn(|_| {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -183,7 +188,7 @@ pub fn keys<const N: usize>(seed: u64) -> [u64; N] {
 /// The two halves of a product, one over the other.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // a hash folds
-pub fn fold(a: u64, b: u64) -> u64 {
+pub(super) fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
 }

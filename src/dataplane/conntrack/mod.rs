@@ -102,7 +102,9 @@ impl Tuple {
     #[inline(never)]
     #[allow(clippy::cast_possible_truncation)] // halves
     fn hash_v6(&self, keys: &[u64; 4]) -> u64 {
-        let one = |address: u128, key: u64| fold((address >> 64) as u64 ^ key, address as u64 ^ key.rotate_left(32));
+        let one = |address: u128, key: u64| {
+            fold((address >> 64) as u64 ^ key, address as u64 ^ key.rotate_left(32))
+        };
         fold(one(self.source, keys[2]) ^ keys[0], one(self.destination, keys[3]) ^ keys[1])
     }
 }

@@ -3,11 +3,10 @@
 
 use std::ops::{Index, IndexMut};
 
-use crate::sys::prefetch;
 use crate::sys::table::Table;
 
 /// What a slab holds.
-pub trait Item: Copy {
+pub(super) trait Item: Copy {
     /// What stands at a number that is not taken, with a word for the next such number.
     fn vacant(next: u32) -> Self;
     /// The word of a vacant one; none if it is taken.
@@ -15,7 +14,7 @@ pub trait Item: Copy {
 }
 
 /// See the module's documentation. The number 0 is nobody's.
-pub struct Slab<T: Item> {
+pub(super) struct Slab<T: Item> {
     items: Table<T>,
     vacant: u32,
     taken: u32,
@@ -23,24 +22,24 @@ pub struct Slab<T: Item> {
 
 impl<T: Item> Slab<T> {
     /// Room for `capacity` things.
-    pub fn new(capacity: u32) -> Slab<T> {
+    pub(super) fn new(capacity: u32) -> Slab<T> {
         let mut items = Table::with_capacity(capacity as usize + 1);
         items.push(T::vacant(0));
         Slab { items, vacant: 0, taken: 0 }
     }
 
     /// Things that there are.
-    pub fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.taken
     }
 
     /// Bytes that it takes once all of it is in use.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.items.capacity() * size_of::<T>()
     }
 
     /// A number for a thing; none when there are as many as there is room for.
-    pub fn take(&mut self, item: T) -> Option<u32> {
+    pub(super) fn take(&mut self, item: T) -> Option<u32> {
         let number = self.vacant;
         if let Some(next) = self.items[number as usize].next_vacant().filter(|_| number != 0) {
             self.vacant = next;
@@ -58,7 +57,7 @@ impl<T: Item> Slab<T> {
     }
 
     /// Gives a number back.
-    pub fn give_back(&mut self, number: u32) {
+    pub(super) fn give_back(&mut self, number: u32) {
         self.items[number as usize] = T::vacant(self.vacant);
         self.vacant = number;
         self.taken -= 1;
@@ -66,26 +65,18 @@ impl<T: Item> Slab<T> {
 
     /// The thing of a number, if it is taken.
     #[inline(always)]
-    pub fn get(&self, number: u32) -> Option<&T> {
+    pub(super) fn get(&self, number: u32) -> Option<&T> {
         self.items.get(number as usize).filter(|item| item.next_vacant().is_none())
     }
 
     /// As [`Slab::get`], to change it.
     #[inline(always)]
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         self.items.get_mut(number as usize).filter(|item| item.next_vacant().is_none())
     }
 
-    /// Brings the first line of a thing near.
-    #[inline(always)]
-    pub fn prefetch(&self, number: u32) {
-        if let Some(item) = self.items.get(number as usize) {
-            prefetch(item);
-        }
-    }
-
     /// One more than the largest number that was ever taken.
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         u32::try_from(self.items.len()).unwrap_or(u32::MAX)
     }
 }
@@ -108,26 +99,26 @@ impl<T: Item> IndexMut<u32> for Slab<T> {
 
 /// The neighbours of a thing in a list; 0 at the ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Links {
-    pub prev: u32,
-    pub next: u32,
+pub(super) struct Links {
+    pub(super) prev: u32,
+    pub(super) next: u32,
 }
 
 /// Which of a thing's links a list runs through.
-pub trait Chain<T> {
+pub(super) trait Chain<T> {
     fn links(item: &mut T) -> &mut Links;
 }
 
 /// A list through the things of a slab.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct List {
-    pub head: u32,
-    pub tail: u32,
+pub(super) struct List {
+    pub(super) head: u32,
+    pub(super) tail: u32,
 }
 
 impl List {
     /// Appends a thing that is in no list of this chain.
-    pub fn push<T: Item, C: Chain<T>>(&mut self, items: &mut Slab<T>, number: u32) {
+    pub(super) fn push<T: Item, C: Chain<T>>(&mut self, items: &mut Slab<T>, number: u32) {
         *C::links(&mut items[number]) = Links { prev: self.tail, next: 0 };
         match self.tail {
             0 => self.head = number,
@@ -137,7 +128,7 @@ impl List {
     }
 
     /// Takes a thing out of this list.
-    pub fn unlink<T: Item, C: Chain<T>>(&mut self, items: &mut Slab<T>, number: u32) {
+    pub(super) fn unlink<T: Item, C: Chain<T>>(&mut self, items: &mut Slab<T>, number: u32) {
         let Links { prev, next } = std::mem::take(C::links(&mut items[number]));
         match prev {
             0 => self.head = next,
@@ -187,7 +178,10 @@ mod tests {
             list.unlink::<_, Only>(&mut slab, number);
             slab.give_back(number);
         }
-        assert_eq!((list, slab.get(3).is_none(), slab.get(2).is_some()), (List { head: 2, tail: 2 }, true, true));
+        assert_eq!(
+            (list, slab.get(3).is_none(), slab.get(2).is_some()),
+            (List { head: 2, tail: 2 }, true, true)
+        );
         assert_eq!([slab.take(thing), slab.take(thing), slab.take(thing)], [Some(4), Some(3), Some(1)]);
         assert_eq!((slab.take(thing).is_none(), slab.end()), (true, 5));
     }

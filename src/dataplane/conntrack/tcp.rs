@@ -134,7 +134,7 @@ const SEEN: u8 = 1;
 const ACKED: u8 = 2;
 /// It has sent a FIN, at its `end`.
 const FINISHED: u8 = 4;
-/// It has offered to scale windows.
+/// It has offered to scale windows with its SYN: the originator.
 const SCALED: u8 = 8;
 
 /// What is known of both sides: by direction that they send in.
@@ -149,7 +149,7 @@ pub(super) struct Tcp {
     window: [u16; 2],
     /// Four bits a side.
     flags: u8,
-    /// Window shifts, four bits a side.
+    /// Window shifts, four bits a side; the originator's is an offer until the other side has answered.
     shifts: u8,
 }
 
@@ -197,7 +197,7 @@ impl Tcp {
             end: [segment.end(), segment.ack],
             ack: [segment.ack; 2],
             window: [segment.window.max(1), u16::MAX],
-            flags: SEEN | ACKED | SCALED | SCALED << 4,
+            flags: SEEN | ACKED,
             shifts: MAX_SHIFT | MAX_SHIFT << 4,
         }
     }
@@ -219,9 +219,7 @@ impl Tcp {
 
     #[inline(always)]
     fn shift(&self, side: usize) -> u8 {
-        // Both must have offered it (RFC 7323, section 2.2).
-        let both = SCALED | SCALED << 4;
-        if self.flags & both == both { self.shifts >> (4 * side) & 15 } else { 0 }
+        self.shifts >> (4 * side) & 15
     }
 
     /// The largest window of a side in bytes. One byte at least: a closed window may be probed (RFC 9293, section 3.8.6.1).
@@ -241,12 +239,31 @@ impl Tcp {
         direction: Direction,
         segment: &Segment,
     ) -> Result<Step, Invalid> {
-        if *state == State::Established && segment.flags & (SYN | FIN | RST | ACK) == ACK {
-            self.check(direction.index(), segment)?;
-            self.take(direction.index(), segment);
+        let usual = *state == State::Established && segment.flags & (SYN | FIN | RST | ACK) == ACK;
+        if usual && self.flows(direction.index(), segment) {
             return Ok(Step::Refresh);
         }
         self.step_rarely(state, direction, segment)
+    }
+
+    /// [`Tcp::check`] and [`Tcp::take`] for data and acknowledgements of an established connection, without a branch for
+    /// each rule. If false, nothing has changed.
+    #[inline(always)]
+    fn flows(&mut self, sender: usize, segment: &Segment) -> bool {
+        let receiver = 1 - sender;
+        let end = segment.seq.wrapping_add(segment.len);
+        let window = self.window(receiver);
+        let lag = self.window(sender).max(ACK_LAG);
+        let wrong = after(segment.seq, self.ack[receiver].wrapping_add(window))
+            | after(self.end[sender].wrapping_sub(window), end)
+            | after(segment.ack, self.end[receiver])
+            | after(self.end[receiver].wrapping_sub(lag), segment.ack);
+        if !wrong {
+            self.end[sender] = later(end, self.end[sender]);
+            self.ack[sender] = later(segment.ack, self.ack[sender]);
+            self.window[sender] = self.window[sender].max(segment.window);
+        }
+        !wrong
     }
 
     #[inline(never)]
@@ -298,7 +315,6 @@ impl Tcp {
     }
 
     /// Whether a segment is one that its receiver might take.
-    #[inline(always)]
     fn check(&self, sender: usize, segment: &Segment) -> Result<(), Invalid> {
         let receiver = 1 - sender;
         let window = self.window(receiver);
@@ -319,7 +335,6 @@ impl Tcp {
     }
 
     /// Takes over the numbers of a segment with an ACK.
-    #[inline(always)]
     fn take(&mut self, sender: usize, segment: &Segment) {
         let end = segment.end();
         if after(end, self.end[sender]) {
@@ -390,7 +405,6 @@ impl Tcp {
         self.set(1, SEEN | if segment.has(ACK) { ACKED } else { 0 });
         match segment.scale {
             Some(shift) if self.is(0, SCALED) => {
-                self.set(1, SCALED);
                 self.shifts = self.shifts & 15 | shift.min(MAX_SHIFT) << 4;
                 // Windows of SYNs are not scaled (RFC 7323, section 2.2).
                 for side in 0..2 {
@@ -398,18 +412,14 @@ impl Tcp {
                     self.window[side] = window.div_ceil(1 << self.shift(side));
                 }
             }
-            _ => self.clear(0, SCALED),
+            // Both must have offered it (RFC 7323, section 2.2).
+            _ => self.shifts = 0,
         }
     }
 
     /// A RST counts where its receiver would take it without a question (RFC 5961, section 3.2): at the number that it
     /// expects next, which is its last acknowledgement, or the end of what is under way to it.
-    fn reset(
-        &mut self,
-        state: &mut State,
-        direction: Direction,
-        segment: &Segment,
-    ) -> Result<Step, Invalid> {
+    fn reset(&mut self, state: &mut State, direction: Direction, segment: &Segment) -> Result<Step, Invalid> {
         let (sender, receiver) = (direction.index(), direction.opposite().index());
         let exact = match (*state, direction) {
             (State::SynSent, Direction::Reply) => {

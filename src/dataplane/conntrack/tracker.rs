@@ -14,7 +14,7 @@
 use super::binding::BindingRef;
 use super::entry::{Entry, State};
 use super::fair::Guests;
-use super::index::{self, Index};
+use super::index::{self, Index, prefetch};
 use super::slab::Slab;
 use super::tcp::{Invalid, Step, Tcp};
 use super::wheel::{Due, Wheel};
@@ -215,7 +215,11 @@ impl Tracker {
     #[inline(always)]
     pub fn approach(&self, probe: &Probe) {
         if let Some(number) = self.index.guess(probe.hash) {
-            self.entries.prefetch(number >> 1);
+            let entry = &self.entries[number >> 1];
+            prefetch(entry);
+            if probe.tuple.protocol == TCP {
+                prefetch(&entry.tcp);
+            }
         }
     }
 
@@ -356,8 +360,7 @@ impl Tracker {
         entry.decide(new.epoch, new.data);
         entry.count(Direction::Original, seen.bytes);
         entry.take_used();
-        entry.expiry =
-            now.saturating_add(lifetime(&self.settings.timeouts, entry.protocol(), entry.state));
+        entry.expiry = now.saturating_add(lifetime(&self.settings.timeouts, entry.protocol(), entry.state));
         self.put(entry, original.hash, reply.hash)
     }
 

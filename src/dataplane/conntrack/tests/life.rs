@@ -50,7 +50,11 @@ fn who_refreshes_is_a_matter_of_configuration_and_of_what_is_kept() {
                 assert_eq!(tracker.update(at, direction, &DATA, now), Verdict::Pass);
             }
             let expiry = tracker.entry(at).unwrap().expiry();
-            assert_eq!(expiry, if refreshes { 320 } else { 300 }, "{inbound_refresh} {inbound} {direction:?}");
+            assert_eq!(
+                expiry,
+                if refreshes { 320 } else { 300 },
+                "{inbound_refresh} {inbound} {direction:?}"
+            );
         }
     }
 }
@@ -142,9 +146,11 @@ fn at_its_own_limit_a_guest_loses_what_is_least() {
         let mut gone = Vec::new();
         let probe = tracker.probe(&tuple(17, port));
         let reply = translated(&tuple(17, port));
-        tracker.insert(&probe, &reply, &NEW, &DATA, 0, &mut |e, why| {
-            gone.push((e.tuple(Original).source_port, why));
-        }).unwrap();
+        tracker
+            .insert(&probe, &reply, &NEW, &DATA, 0, &mut |e, why| {
+                gone.push((e.tuple(Original).source_port, why));
+            })
+            .unwrap();
         gone
     };
     let touch = |tracker: &mut Tracker, port: u16, direction: Direction| {

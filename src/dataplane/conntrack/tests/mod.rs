@@ -35,7 +35,13 @@ fn translated(original: &Tuple) -> Tuple {
     Tuple { destination: v4(0xc633_6401), ..original.reversed() }
 }
 
-fn track(tracker: &mut Tracker, original: &Tuple, new: &New, seen: &Seen, now: u32) -> Result<EntryRef, Refused> {
+fn track(
+    tracker: &mut Tracker,
+    original: &Tuple,
+    new: &New,
+    seen: &Seen,
+    now: u32,
+) -> Result<EntryRef, Refused> {
     let probe = tracker.probe(original);
     tracker.insert(&probe, &translated(original), new, seen, now, &mut nobody)
 }

@@ -10,7 +10,10 @@ use Direction::{Original, Reply};
 #[derive(Clone, Debug)]
 enum Action {
     /// A packet of this flow, this way: tracked if it is the first of its connection.
-    Packet { flow: u8, direction: Direction },
+    Packet {
+        flow: u8,
+        direction: Direction,
+    },
     /// That many seconds pass.
     Wait(u32),
     /// Part of the sweeping that is due is done.

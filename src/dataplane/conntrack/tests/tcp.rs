@@ -171,7 +171,11 @@ fn only_a_syn_begins_unless_pick_up_is_allowed() {
     for flags in [0, SYN | FIN, SYN | RST, FIN, FIN | RST | ACK, SYN | FIN | ACK, SYN | RST | ACK] {
         let begun = Connection::begin_with(segment(flags, c(0), s(0), 0), true).map(|_| ());
         assert_eq!(begun, Err(Refused::Invalid(Invalid::Flags)));
-        Connection::established().keeps(Original, segment(flags, c(1), s(1), 0), Verdict::Invalid(Invalid::Flags));
+        Connection::established().keeps(
+            Original,
+            segment(flags, c(1), s(1), 0),
+            Verdict::Invalid(Invalid::Flags),
+        );
     }
     let mut tracker = Tracker::new(ROOM, SETTINGS, 3);
     assert_eq!(
@@ -237,7 +241,11 @@ fn segments_outside_of_the_window_are_invalid() {
     tcp.keeps(Original, segment(ACK, c(1), s(1), 999), Verdict::Invalid(Invalid::TooOld));
     tcp.pass(Original, segment(ACK, c(1), s(1), 1000));
     tcp.keeps(Original, segment(ACK, c(2001), s(2), 0), Verdict::Invalid(Invalid::AcksUnsent));
-    tcp.keeps(Reply, segment(ACK, s(1), c(2001).wrapping_sub(66_001), 0), Verdict::Invalid(Invalid::AcksTooOld));
+    tcp.keeps(
+        Reply,
+        segment(ACK, s(1), c(2001).wrapping_sub(66_001), 0),
+        Verdict::Invalid(Invalid::AcksTooOld),
+    );
     tcp.pass(Reply, segment(ACK, s(1), c(1001), 0));
     assert_eq!(tcp.tracker.stats().invalid, 4);
     assert_eq!(tcp.entry().packets(Original), 2 + 3, "what is invalid is not counted");
@@ -249,18 +257,21 @@ fn a_closed_window_is_probed_and_keep_alives_pass() {
     let mut tcp = Connection::begin();
     tcp.pass(Reply, closed(segment(SYN | ACK, s(0), c(1), 0)));
     tcp.pass(Original, segment(ACK, c(1), s(1), 0));
-    tcp.pass(Original, segment(ACK, c(1), s(1), 1));
-    tcp.pass(Reply, closed(segment(ACK, s(1), c(1), 0)));
     tcp.pass(Original, segment(ACK, c(0), s(1), 1));
     tcp.pass(Original, segment(ACK, c(0), s(1), 0));
+    tcp.pass(Original, segment(ACK, c(1), s(1), 1));
+    tcp.pass(Reply, closed(segment(ACK, s(1), c(1), 0)));
     tcp.is(State::Established, 7440);
 }
 
 #[test]
 fn windows_scale_if_both_sides_offer_it() {
     let scaled = |segment: Segment, scale: u8| Segment { scale: Some(scale), ..segment };
-    for (client, server, in_window) in [(Some(7), Some(2), 4 * 1000), (Some(7), None, 1000), (None, Some(2), 1000)] {
-        let offer = |segment: Segment, scale: Option<u8>| scale.map_or(segment, |scale| scaled(segment, scale));
+    for (client, server, in_window) in
+        [(Some(7), Some(2), 4 * 1000), (Some(7), None, 1000), (None, Some(2), 1000)]
+    {
+        let offer =
+            |segment: Segment, scale: Option<u8>| scale.map_or(segment, |scale| scaled(segment, scale));
         let mut tcp = Connection::begin_with(offer(segment(SYN, c(0), 0, 0), client), false).unwrap();
         tcp.pass(Reply, offer(segment(SYN | ACK, s(0), c(1), 0), server));
         tcp.pass(Original, segment(ACK, c(1), s(1), 0));
@@ -268,7 +279,11 @@ fn windows_scale_if_both_sides_offer_it() {
         tcp.keeps(Original, segment(ACK, c(1002), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
         tcp.pass(Original, segment(ACK, c(1001), s(1), 0));
         tcp.pass(Reply, segment(ACK, s(1), c(1), 0));
-        tcp.keeps(Original, segment(ACK, c(in_window + 2), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
+        tcp.keeps(
+            Original,
+            segment(ACK, c(in_window + 2), s(1), 10),
+            Verdict::Invalid(Invalid::BeyondWindow),
+        );
         tcp.pass(Original, segment(ACK, c(in_window + 1), s(1), 10));
     }
     let mut tcp = Connection::begin_with(scaled(segment(SYN, c(0), 0, 0), 255), false).unwrap();
