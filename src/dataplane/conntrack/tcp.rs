@@ -228,6 +228,13 @@ impl Tcp {
         (u32::from(self.window[side]) << self.shift(side)).max(1)
     }
 
+    /// How far the other side's numbers may go: to the end of the window that this side has announced, and one further,
+    /// because a FIN may be sent when the window is full.
+    #[inline(always)]
+    fn edge(&self, side: usize) -> u32 {
+        self.ack[side].wrapping_add(self.window(side)).wrapping_add(1)
+    }
+
     /// What a segment does to the connection and its state.
     ///
     /// # Errors
@@ -254,7 +261,7 @@ impl Tcp {
         let end = segment.seq.wrapping_add(segment.len);
         let window = self.window(receiver);
         let lag = self.window(sender).max(ACK_LAG);
-        let wrong = after(segment.seq, self.ack[receiver].wrapping_add(window))
+        let wrong = after(segment.seq, self.edge(receiver))
             | after(self.end[sender].wrapping_sub(window), end)
             | after(segment.ack, self.end[receiver])
             | after(self.end[receiver].wrapping_sub(lag), segment.ack);
@@ -318,7 +325,7 @@ impl Tcp {
     fn check(&self, sender: usize, segment: &Segment) -> Result<(), Invalid> {
         let receiver = 1 - sender;
         let window = self.window(receiver);
-        if self.is(receiver, ACKED) && after(segment.seq, self.ack[receiver].wrapping_add(window)) {
+        if self.is(receiver, ACKED) && after(segment.seq, self.edge(receiver)) {
             return Err(Invalid::BeyondWindow);
         }
         if self.is(sender, SEEN) && after(self.end[sender].wrapping_sub(window), segment.end()) {

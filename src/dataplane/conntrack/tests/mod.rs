@@ -2,6 +2,7 @@
 #![allow(clippy::cast_possible_truncation)] // small numbers
 
 mod bindings;
+mod hosts;
 mod life;
 mod memory;
 mod model;

@@ -235,7 +235,7 @@ fn data_with_the_syn_may_be_acknowledged_or_not() {
 fn segments_outside_of_the_window_are_invalid() {
     let mut tcp = Connection::established();
     tcp.pass(Original, segment(ACK, c(1), s(1), 1000));
-    tcp.keeps(Original, segment(ACK, c(1002), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
+    tcp.keeps(Original, segment(ACK, c(1003), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
     tcp.pass(Reply, segment(ACK, s(1), c(1001), 0));
     tcp.pass(Original, segment(ACK, c(1001), s(1), 1000));
     tcp.keeps(Original, segment(ACK, c(1), s(1), 999), Verdict::Invalid(Invalid::TooOld));
@@ -276,12 +276,12 @@ fn windows_scale_if_both_sides_offer_it() {
         tcp.pass(Reply, offer(segment(SYN | ACK, s(0), c(1), 0), server));
         tcp.pass(Original, segment(ACK, c(1), s(1), 0));
         // The server's window: of its SYN as it is, of what follows scaled.
-        tcp.keeps(Original, segment(ACK, c(1002), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
+        tcp.keeps(Original, segment(ACK, c(1003), s(1), 10), Verdict::Invalid(Invalid::BeyondWindow));
         tcp.pass(Original, segment(ACK, c(1001), s(1), 0));
         tcp.pass(Reply, segment(ACK, s(1), c(1), 0));
         tcp.keeps(
             Original,
-            segment(ACK, c(in_window + 2), s(1), 10),
+            segment(ACK, c(in_window + 3), s(1), 10),
             Verdict::Invalid(Invalid::BeyondWindow),
         );
         tcp.pass(Original, segment(ACK, c(in_window + 1), s(1), 10));
