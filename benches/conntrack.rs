@@ -136,7 +136,7 @@ fn established(c: &mut Criterion, protocol: u8, connections: u32) {
         b.iter(|| {
             let packets: [(Tuple, Seen); BURST] = std::array::from_fn(|_| {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let n = (u64::from(random) * u64::from(connections) >> 32) as u32;
+                let n = ((u64::from(random) * u64::from(connections)) >> 32) as u32;
                 if random & 0x100 == 0 {
                     (outgoing(protocol, n), seen(protocol, ACK, 100, 500))
                 } else {

@@ -43,14 +43,14 @@ impl Index {
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // less than the number of buckets, which is in memory
     fn home(&self, hash: u64) -> usize {
-        ((hash >> 32) * self.buckets >> 32) as usize
+        (((hash >> 32) * self.buckets) >> 32) as usize
     }
 
     /// Never the home.
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // as above
     fn other(&self, hash: u64) -> usize {
-        let (home, far) = (self.home(hash), 1 + ((hash & 0xffff_ffff) * (self.buckets - 1) >> 32) as usize);
+        let (home, far) = (self.home(hash), 1 + (((hash & 0xffff_ffff) * (self.buckets - 1)) >> 32) as usize);
         let sum = home + far;
         if sum >= self.lines.len() { sum - self.lines.len() } else { sum }
     }

@@ -86,7 +86,8 @@ pub struct New {
     pub epoch: u32,
     /// What the caller keeps for each direction.
     pub data: [u32; 2],
-    /// The binding that it holds, IPv4 only. It is the entry's then: whoever is told that the entry is gone releases it.
+    /// The binding that it holds, IPv4 only. With an entry it is the entry's, and whoever is told that that is gone releases
+    /// it; without one it stays the caller's.
     pub binding: Option<BindingRef>,
 }
 

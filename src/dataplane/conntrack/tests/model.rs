@@ -119,7 +119,7 @@ proptest! {
                             naive.packet(own, direction, now);
                         }
                         None => {
-                            prop_assert!(!naive.0.get(&n).is_some_and(|known| known.expiry > now));
+                            prop_assert!(naive.0.get(&n).is_none_or(|known| known.expiry <= now));
                             if direction == Original {
                                 let taken = naive.taken(n, now);
                                 let inserted = tracker.insert(&probe, &reply, &NEW, &DATA, now, &mut |_, _| gone += 1);
