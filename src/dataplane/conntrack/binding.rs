@@ -80,6 +80,8 @@ pub enum NoBinding {
     NoPool,
     /// No port is free at the host's address, or another host has the protocol there.
     Exhausted,
+    /// The host has as many bindings as one may have.
+    HostLimit,
     /// There are as many bindings as there may be.
     Full,
     /// The protocol has no ports, and is that worker's.
@@ -247,6 +249,7 @@ pub struct Bindings {
     by_host: Index,
     /// By zone.
     pools: Vec<Option<Box<Pool>>>,
+    per_host: u32,
     keys: [u64; 3],
     counter: u64,
 }
@@ -262,9 +265,16 @@ impl Bindings {
             hosts: Slab::new(capacity),
             by_host: Index::new(capacity as usize, capacity, LOAD),
             pools: Vec::new(),
+            per_host: u32::MAX,
             keys: index::keys(seed ^ 0x6269_6e64_696e_6773),
             counter: 0,
         }
+    }
+
+    /// Sets how many bindings a host may have, in all protocols, so that one cannot have all ports (RFC 6888, REQ-4). No
+    /// limit in the beginning. What a host has above a lower limit stays.
+    pub fn set_host_limit(&mut self, most: u32) {
+        self.per_host = most;
     }
 
     /// Bindings that there are.
@@ -385,6 +395,9 @@ impl Bindings {
         let random = self.random();
         let host_hash = self.host_hash(inside.zone, inside.address);
         let host = self.find_host(inside.zone, inside.address);
+        if host.is_some_and(|host| self.hosts[host].bindings >= self.per_host) {
+            return Err(NoBinding::HostLimit);
+        }
         let paired = host.map(|host| usize::from(self.hosts[host].place));
         let pool = self.pools.get_mut(usize::from(inside.zone)).and_then(Option::as_deref_mut);
         let pool = pool.ok_or(NoBinding::NoPool)?;

@@ -235,6 +235,12 @@ impl Tcp {
         self.ack[side].wrapping_add(self.window(side)).wrapping_add(1)
     }
 
+    /// How far behind what was sent an acknowledgement of this side may be: a window, and a FIN behind it.
+    #[inline(always)]
+    fn lag(&self, side: usize) -> u32 {
+        self.window(side).max(ACK_LAG) + 1
+    }
+
     /// What a segment does to the connection and its state.
     ///
     /// # Errors
@@ -260,7 +266,7 @@ impl Tcp {
         let receiver = 1 - sender;
         let end = segment.seq.wrapping_add(segment.len);
         let window = self.window(receiver);
-        let lag = self.window(sender).max(ACK_LAG);
+        let lag = self.lag(sender);
         let wrong = after(segment.seq, self.edge(receiver))
             | after(self.end[sender].wrapping_sub(window), end)
             | after(segment.ack, self.end[receiver])
@@ -334,7 +340,7 @@ impl Tcp {
         if after(segment.ack, self.end[receiver]) {
             return Err(Invalid::AcksUnsent);
         }
-        let lag = self.window(sender).max(ACK_LAG);
+        let lag = self.lag(sender);
         if after(self.end[receiver].wrapping_sub(lag), segment.ack) {
             return Err(Invalid::AcksTooOld);
         }

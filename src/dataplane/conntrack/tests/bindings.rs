@@ -107,6 +107,18 @@ fn exhaustion_is_told_and_ends() {
 }
 
 #[test]
+fn rfc6888_req4_one_host_does_not_get_all_ports() {
+    let mut bindings = one_address();
+    bindings.set_host_limit(100);
+    let held: Vec<BindingRef> = (0..100).map(|port| bindings.acquire(&inside(1, port)).unwrap()).collect();
+    assert_eq!(bindings.acquire(&inside(1, 100)), Err(NoBinding::HostLimit));
+    assert!(bindings.acquire(&inside(1, 99)).is_ok(), "it has that one already");
+    assert!(bindings.acquire(&inside(2, 100)).is_ok());
+    bindings.release(held[0]);
+    assert!(bindings.acquire(&inside(1, 100)).is_ok());
+}
+
+#[test]
 fn a_protocol_without_ports_is_one_hosts() {
     let mut bindings = one_address();
     let gre = |host: u32, port: u16| Inside { protocol: 47, ..inside(host, port) };

@@ -243,7 +243,7 @@ fn segments_outside_of_the_window_are_invalid() {
     tcp.keeps(Original, segment(ACK, c(2001), s(2), 0), Verdict::Invalid(Invalid::AcksUnsent));
     tcp.keeps(
         Reply,
-        segment(ACK, s(1), c(2001).wrapping_sub(66_001), 0),
+        segment(ACK, s(1), c(2001).wrapping_sub(66_002), 0),
         Verdict::Invalid(Invalid::AcksTooOld),
     );
     tcp.pass(Reply, segment(ACK, s(1), c(1001), 0));
