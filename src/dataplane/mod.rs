@@ -14,6 +14,9 @@
 mod answer;
 mod bridge;
 pub mod check;
+#[allow(clippy::indexing_slicing)]
+// numbers are its own: they come from its index and lists, never from a packet
+pub mod conntrack;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
