@@ -21,9 +21,9 @@ mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
 mod flow;
-pub mod gateway;
 #[allow(clippy::indexing_slicing)] // indices are its own: slots, and classes of their weight
 pub mod fragments;
+pub mod gateway;
 mod ingress;
 pub mod out;
 pub mod rewrite;

@@ -6,6 +6,7 @@ mod hostile;
 mod learning;
 mod offload;
 mod reload;
+mod routing;
 mod see;
 mod switch;
 mod trace;

@@ -182,7 +182,8 @@ fn add_interface(
         entry.hosts.extend(known.map(|address| (address, Host { mac: leg.mac, is_here: true })));
     }
     let entry = PortEntry {
-        name: format!("{}/{}", router.name, network.name).into(),
+        // A router has a subnet once only, so this is the interface's alone.
+        name: format!("{}/{}", router.name, leg.fixed_ips.first().map_or("", |fixed| &fixed.subnet)).into(),
         worker: home(network, devices),
         up: router.admin_state_up,
         segments: Segments::Router(Box::new(interface)),
