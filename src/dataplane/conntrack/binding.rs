@@ -255,10 +255,10 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Room for `capacity` bindings of all routers: as many as the tracker has connections are enough. `seed` keys the
-    /// hashes and the choice of ports, and is secret.
-    pub fn new(capacity: u32, seed: u64) -> Bindings {
-        let capacity = capacity.clamp(1, super::Limits::MAX_ENTRIES);
+    /// Bindings for as many sessions as the tracker has entries, and one more, because a session gets its binding before
+    /// another's entry goes for it. `seed` keys the hashes and the choice of ports, and is secret.
+    pub fn new(sessions: u32, seed: u64) -> Bindings {
+        let capacity = sessions.clamp(1, super::Limits::MAX_ENTRIES) + 1;
         Bindings {
             slots: Slab::new(capacity),
             by_inside: Index::new(capacity as usize, capacity, LOAD),
