@@ -2,8 +2,8 @@
 //! RFC 4787, REQ-1; RFC 5382, REQ-1), for as long as a session holds it.
 //!
 //! A router has a pool of outside addresses. A host inside has all its bindings at one of them (paired pooling, RFC 4787,
-//! REQ-2), chosen when it has none, among those that have room. A port is kept where it is free; see [`super::ports`] for
-//! what is taken instead. TCP and UDP have ports, ICMP queries have identifiers (RFC 5508, REQ-1); each is a space of its
+//! REQ-2), chosen when it has none, among those that have room. A port is kept where it is free; if not,
+//! another of its range and parity is taken where there is one (REQ-3a, REQ-4). TCP and UDP have ports, ICMP queries have identifiers (RFC 5508, REQ-1); each is a space of its
 //! own. A protocol without ports can be one host's at an address, and one worker's in all.
 //!
 //! From the inside a binding is found by a hash, from the outside by its port alone. All is constant time, but for changes
