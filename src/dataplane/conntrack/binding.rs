@@ -2,8 +2,8 @@
 //! RFC 4787, REQ-1; RFC 5382, REQ-1), for as long as a session holds it.
 //!
 //! A router has a pool of outside addresses. A host inside has all its bindings at one of them (paired pooling, RFC 4787,
-//! REQ-2), chosen when it has none, among those that have room. A port is kept where it is free; see [`super::ports`] for
-//! what is taken instead. TCP and UDP have ports, ICMP queries have identifiers (RFC 5508, REQ-1); each is a space of its
+//! REQ-2), chosen when it has none, among those that have room. A port is kept where it is free; if not,
+//! another of its range and parity is taken where there is one (REQ-3a, REQ-4). TCP and UDP have ports, ICMP queries have identifiers (RFC 5508, REQ-1); each is a space of its
 //! own. A protocol without ports can be one host's at an address, and one worker's in all.
 //!
 //! From the inside a binding is found by a hash, from the outside by its port alone. All is constant time, but for changes
@@ -255,10 +255,10 @@ pub struct Bindings {
 }
 
 impl Bindings {
-    /// Room for `capacity` bindings of all routers: as many as the tracker has connections are enough. `seed` keys the
-    /// hashes and the choice of ports, and is secret.
-    pub fn new(capacity: u32, seed: u64) -> Bindings {
-        let capacity = capacity.clamp(1, super::Limits::MAX_ENTRIES);
+    /// Bindings for as many sessions as the tracker has entries, and one more, because a session gets its binding before
+    /// another's entry goes for it. `seed` keys the hashes and the choice of ports, and is secret.
+    pub fn new(sessions: u32, seed: u64) -> Bindings {
+        let capacity = sessions.clamp(1, super::Limits::MAX_ENTRIES) + 1;
         Bindings {
             slots: Slab::new(capacity),
             by_inside: Index::new(capacity as usize, capacity, LOAD),

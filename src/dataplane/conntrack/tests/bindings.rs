@@ -100,7 +100,7 @@ fn exhaustion_is_told_and_ends() {
     bindings.release(high[777]);
     assert_eq!(outside(&mut bindings, inside(70_000, 4000)), freed, "the only one left");
     assert_eq!(bindings.acquire(&Inside { zone: 3, ..inside(1, 1) }), Err(NoBinding::NoPool));
-    let mut few = Bindings::new(2, 5);
+    let mut few = Bindings::new(1, 5);
     few.set_pool(1, &[POOL], Slice::WHOLE);
     assert!(few.acquire(&inside(1, 1)).is_ok() && few.acquire(&inside(1, 2)).is_ok());
     assert_eq!(few.acquire(&inside(1, 3)), Err(NoBinding::Full));

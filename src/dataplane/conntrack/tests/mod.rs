@@ -3,6 +3,7 @@
 
 mod bindings;
 mod hosts;
+mod leaks;
 mod life;
 mod memory;
 mod model;
