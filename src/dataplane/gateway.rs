@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::nat::{self, Translator};
 use super::out::Out;
 use super::router::errors::{tell, unreachable};
 use super::router::neighbours::NeighbourEvent;
@@ -79,6 +80,13 @@ impl Gateways {
 
 /// Brings the homes in line with newly published tables: new addresses are announced, new next hops asked for.
 pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Instant, out: &mut Out) {
+    if nat::is_wanted(tables, home) {
+        let seed = shard.seed;
+        let translator = shard.nat.get_or_insert_with(|| Box::new(Translator::new(tables, seed)));
+        translator.configure(tables, home);
+    } else {
+        shard.nat = None;
+    }
     let mut gateways = std::mem::take(&mut shard.gateways);
     gateways.0.retain(|port, gateway| {
         let stays = is_home(*port, tables, home);
@@ -201,6 +209,11 @@ impl Gateway {
         if head.get(6..12) == Some(&self.mac.0[..]) {
             return self.submit(frame, at, tables, shard, now, out);
         }
+        let frame = match router::route_at_home(frame, at, tables, shard, now, out) {
+            Some(frame) => frame,
+            None => return,
+        };
+        let head = frame.head();
         let whole: Vec<u8>;
         let bytes = if frame.is_linear() {
             head

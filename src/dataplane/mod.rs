@@ -25,6 +25,7 @@ mod flow;
 pub mod fragments;
 pub mod gateway;
 mod ingress;
+pub mod nat;
 pub mod out;
 pub mod rewrite;
 pub mod router;
@@ -44,6 +45,7 @@ use crate::types::{Instant, NetIdx, PortIdx};
 use fdb::{Fdb, FdbEvent, FdbKey};
 use gateway::Gateways;
 use ingress::{Classified, Stop};
+use nat::Translator;
 use out::Out;
 use router::Delivered;
 use router::neighbours::{NeighbourEvent, Neighbours};
@@ -72,6 +74,8 @@ pub struct Shard {
     pub tally: Tally,
     /// What is known of routers' neighbours.
     pub neighbours: Neighbours,
+    /// Connections of the routers that this worker translates for.
+    pub nat: Option<Box<Translator>>,
     /// The routers' interfaces that this worker is the home of.
     pub gateways: Gateways,
     /// Frames for routers, until the burst that they came with has passed the bridge.
@@ -79,6 +83,7 @@ pub struct Shard {
     /// How many ICMP errors each router's interface may still cause.
     errors: Vec<Bucket>,
     fdb_epoch: u64,
+    seed: u64,
 }
 
 impl Shard {
@@ -94,10 +99,12 @@ impl Shard {
             notes: Notes::default(),
             tally: Tally::default(),
             neighbours: Neighbours::new(seed),
+            nat: None,
             gateways: Gateways::default(),
             delivered: ArrayVec::new(),
             errors: Vec::new(),
             fdb_epoch: 0,
+            seed,
         }
     }
 

@@ -390,7 +390,14 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
-        Timeouts { tcp_transitory: 240, tcp_established: 7440, tcp_closing: 240, udp: 300, icmp: 60, other: 300 }
+        Timeouts {
+            tcp_transitory: 240,
+            tcp_established: 7440,
+            tcp_closing: 240,
+            udp: 300,
+            icmp: 60,
+            other: 300,
+        }
     }
 }
 

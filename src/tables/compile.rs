@@ -110,6 +110,7 @@ pub fn compile(
         idle: model.switch.idle,
         underlay: None,
         routers: Vec::new(),
+        conntrack: model.conntrack.clone(),
         known_hosts: Vec::new(),
         fdb_capacity: model
             .networks

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod exact;
 pub mod fib;
 pub mod learned;
+pub mod nat;
 pub mod router;
 pub mod slots;
 pub mod tunnel;
@@ -17,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::frame::Caps;
-use crate::model::Idle;
+use crate::model::{Conntrack, Idle};
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, RouterIdx, VlanId, WorkerIdx};
 use router::{Interface, RouterEntry};
@@ -47,6 +48,8 @@ pub struct Tables {
     pub underlay: Option<Underlay>,
     /// By [`RouterIdx`].
     pub routers: Vec<Option<RouterEntry>>,
+    /// Bounds and timeouts of tracked connections.
+    pub conntrack: Conntrack,
     /// What routers know of neighbours without asking: by interface and address, as [`tunnel::address_key`] gives it.
     pub known_hosts: Vec<(PortIdx, u128, Mac)>,
 }

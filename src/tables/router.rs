@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::fib::Fib;
+use super::nat::Nat;
 use crate::types::{Mac, NetIdx, RouterIdx};
 
 /// A router.
@@ -21,6 +22,8 @@ pub struct RouterEntry {
     pub up: bool,
     /// Its routes.
     pub fib: Fib,
+    /// What it translates.
+    pub nat: Nat,
     /// Whether the MSS of passing TCP SYNs is lowered to what the networks carry.
     pub mss_clamping: bool,
 }
@@ -36,6 +39,8 @@ pub struct Interface {
     pub mac: Mac,
     /// Its addresses with the subnets' prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// Whether it is the one to the world.
+    pub is_gateway: bool,
     /// Longest packet of its network in bytes.
     pub mtu: u16,
     /// Next hops on its network that are kept resolved: those of routes, of which many packets will want one.

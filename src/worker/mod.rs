@@ -504,6 +504,9 @@ impl Core {
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
         self.shard.tally.flush(tables);
+        if let Some(translator) = &mut self.shard.nat {
+            translator.sweep(u32::try_from(now.secs()).unwrap_or(u32::MAX));
+        }
         for note in self.shard.notes.take(now) {
             let _ = self.notices.send(Notice::Underlay(note));
         }

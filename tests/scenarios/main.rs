@@ -4,6 +4,7 @@
 mod frames;
 mod hostile;
 mod learning;
+mod nat;
 mod offload;
 mod reload;
 mod routing;

@@ -125,7 +125,10 @@ fn ipv6_takes_one_hop_too() {
 fn the_gateway_answers_arp_and_nothing_is_flooded() {
     let mut sw = settled(TWO);
     sw.send("b", spec(&format!("eth src={B} dst={BROADCAST} arp who-has 10.0.2.1 tell 10.0.2.11")));
-    sw.expect("b", spec(&format!("eth src={BLUE} dst={B} arp reply 10.0.2.1 is-at {BLUE} to=10.0.2.11")).patch(32, &B.0));
+    sw.expect(
+        "b",
+        spec(&format!("eth src={BLUE} dst={B} arp reply 10.0.2.1 is-at {BLUE} to=10.0.2.11")).patch(32, &B.0),
+    );
     sw.expect_nothing("c");
     sw.forget();
 }

@@ -2,9 +2,9 @@
 //! they came with has passed the bridge.
 //!
 //! ```text
-//! header ─▶ FIB ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
-//!   │        │         │           └ not known: to the home of the interface that it leaves by
-//!   │        │         └ ICMP error
+//! header ─▶ FIB ─▶ NAT, FIB ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
+//!   │        │                    │           └ not known: to the home of the interface that it leaves by
+//!   │        │                    └ ICMP error
 //!   │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
 //!   │        └ no route: ICMP error
 //!   └ dropped
@@ -19,12 +19,13 @@
 pub(super) mod errors;
 pub mod neighbours;
 
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 use super::bridge;
-use super::check::{Scope, check_v4, check_v6};
+use super::check::{Header, Scope, check_v4, check_v6};
 use super::fdb::FdbKey;
 use super::ingress::Classified;
+use super::nat::{Asked, Plan};
 use super::out::Out;
 use super::tracer::Tracer;
 use super::{Sent, Shard, flow, rewrite, segment};
@@ -111,36 +112,64 @@ fn route_one(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) {
-    let Delivered { mut frame, interface } = delivered;
+    let Delivered { frame, interface } = delivered;
     let Some(at) = At::new(interface, tables) else { return };
     shard.tally.count_tx(interface, frame.len() as u64);
+    if let Some(frame) = route_on(frame, &at, tables, shard, now, out, tracer) {
+        tracer.say("router", || format!("for the home of interface {}", at.port.name));
+        out.push(interface, frame);
+    }
+}
+
+/// As any worker does, at the home of the interface that the packet came by. Gives back what is for the router itself.
+pub(super) fn route_at_home(
+    frame: Frame,
+    at: &At<'_>,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+) -> Option<Frame> {
+    route_on(frame, at, tables, shard, now, out, &mut super::tracer::Silent)
+}
+
+/// Sends a packet on, or gives it back: it is for the home of the interface that it came by.
+#[inline(always)]
+fn route_on(
+    mut frame: Frame,
+    at: &At<'_>,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Option<Frame> {
     let way = if at.port.up {
-        way(&mut frame, &at, tables, shard, now, tracer)
+        way(&mut frame, at, tables, shard, now, tracer)
     } else {
         Err(DropReason::PortDown.into())
     };
     match way {
         Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
-        Ok(Way::Home) => {
-            tracer.say("router", || format!("for router {} itself", at.router.name));
-            out.push(interface, frame);
-        }
-        Err(Stop::Drop(reason)) => drop_at(interface, reason, (tables, shard), tracer),
-        Err(Stop::Tell(error, reason)) => {
-            tell(&frame, error, &at, (tables, shard), now, out, tracer);
-            drop_at(interface, reason, (tables, shard), tracer);
+        Ok(Way::Home) => return Some(frame),
+        Err(Stop::Drop(reason)) => drop_at(at.index, reason, (tables, shard), tracer),
+        Err(Stop::Tell(problem, reason)) => {
+            tell(&frame, problem, at, (tables, shard), now, out, tracer);
+            drop_at(at.index, reason, (tables, shard), tracer);
         }
     }
+    None
 }
 
 /// Where a packet goes.
 enum Way<'t> {
     /// To the neighbour with this address, by this interface.
     Out(At<'t>, u128),
+    /// To the home of the interface that it came by.
     Home,
 }
 
-/// Decides where a packet goes, and takes one from its TTL or hop limit.
+/// Decides where a packet goes, translates it, and takes one from its TTL or hop limit.
 #[inline(always)]
 fn way<'t>(
     frame: &mut Frame,
@@ -150,71 +179,186 @@ fn way<'t>(
     now: Instant,
     tracer: &mut impl Tracer,
 ) -> Result<Way<'t>, Stop> {
-    let _ = (&shard, now);
     let head = frame.head();
-    let packet = head.get(HEADER..).unwrap_or_default();
     let kind = load::<2>(head, HEADER - 2).map(u16::from_be_bytes);
+    let packet = head.get(HEADER..).unwrap_or_default();
     let len = frame.len() - HEADER.min(frame.len());
-    let (route, destination, hops, scope) = match kind {
+    match kind {
         Some(IPV4) => {
-            let packet = check_v4(packet, len)?;
-            let destination = packet.destination.to_bits();
-            (at.router.fib.v4(destination), v4_key(destination), packet.hops, packet.scope)
+            let header = check_v4(packet, len)?;
+            let destination = header.destination.to_bits();
+            let route = at.router.fib.v4(destination);
+            may_go(header.scope, route, v4_key(destination), at)?
+                .map_or_else(|| v4(frame, &header, route, at, tables, shard, now, tracer), Ok)
         }
         Some(IPV6) => {
-            let packet = check_v6(packet, len)?;
-            let destination = packet.destination.to_bits();
-            (at.router.fib.v6(destination), destination, packet.hops, packet.scope)
+            let header = check_v6(packet, len)?;
+            let destination = header.destination.to_bits();
+            let route = at.router.fib.v6(destination);
+            if let Some(way) = may_go(header.scope, route, destination, at)? {
+                return Ok(way);
+            }
+            let Some((to, next)) = next(route, destination, head, at, tables, tracer)? else {
+                return Ok(Way::Home);
+            };
+            check_hop(frame, header.hops, &to)?;
+            rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
+            Ok(Way::Out(to, next))
         }
-        Some(ARP) => return Ok(Way::Home),
-        _ => return Err(DropReason::NotIp.into()),
-    };
-    match scope {
-        Scope::Routed => {}
-        Scope::Group => return Err(DropReason::NotUnicast.into()),
-        Scope::Link if key_address(destination) == IpAddr::V6(at.interface.link_local()) => {
-            return Ok(Way::Home);
-        }
-        // A neighbour's answers come from its link-local address.
-        Scope::Link if matches!(route, Some(Route::Local | Route::Translated)) => return Ok(Way::Home),
-        Scope::Link => return Err(DropReason::LinkLocal.into()),
+        Some(ARP) => Ok(Way::Home),
+        _ => Err(DropReason::NotIp.into()),
     }
+}
+
+/// Whether a packet may leave its link; some are for the router itself on that link.
+#[inline(always)]
+fn may_go<'t>(
+    scope: Scope,
+    route: Option<&Route>,
+    destination: u128,
+    at: &At<'t>,
+) -> Result<Option<Way<'t>>, Stop> {
+    match scope {
+        Scope::Routed => Ok(None),
+        Scope::Group => Err(DropReason::NotUnicast.into()),
+        // A neighbour's answers come from its link-local address.
+        Scope::Link
+            if destination == at.interface.link_local().to_bits()
+                || matches!(route, Some(Route::Local | Route::Translated)) =>
+        {
+            Ok(Some(Way::Home))
+        }
+        Scope::Link => Err(DropReason::LinkLocal.into()),
+    }
+}
+
+/// As [`way`], for a sound IPv4 packet that may leave its link.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn v4<'t>(
+    frame: &mut Frame,
+    header: &Header<Ipv4Addr>,
+    route: Option<&'t Route>,
+    at: &At<'t>,
+    tables: &'t Tables,
+    shard: &mut Shard,
+    now: Instant,
+    tracer: &mut impl Tracer,
+) -> Result<Way<'t>, Stop> {
+    let destination = v4_key(header.destination.to_bits());
+    let to_nat = matches!(route, Some(Route::Translated));
+    let mut found = if to_nat { None } else { next(route, destination, frame.head(), at, tables, tracer)? };
+    if found.is_none() && !to_nat {
+        return Ok(Way::Home);
+    }
+    let leads_out = found.as_ref().is_some_and(|(to, _)| to.interface.is_gateway);
+    let from_world = at.interface.is_gateway;
+    if !to_nat && (!leads_out || from_world) {
+        let Some((to, next)) = found else { return Ok(Way::Home) };
+        check_hop(frame, header.hops, &to)?;
+        rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
+        return Ok(Way::Out(to, next));
+    }
+    // Who translates for the router is the home of all of its interfaces.
+    let Some(translator) = &mut shard.nat else { return Ok(Way::Home) };
+    let packet = frame.head().get(HEADER..).unwrap_or_default();
+    if header.fragment.is_some() {
+        return Err(DropReason::NatFragment.into());
+    }
+    let asked = Asked {
+        packet,
+        header,
+        router: at.interface.router,
+        rules: &at.router.nat,
+        from_world,
+        to_nat,
+        #[allow(clippy::cast_possible_truncation)] // told apart from the last ones only
+        epoch: tables.epoch as u32,
+        now: u32::try_from(now.secs()).unwrap_or(u32::MAX),
+    };
+    let plan = translator.plan(&asked)?;
+    let new_destination = match &plan {
+        Plan::Local => return Ok(Way::Home),
+        Plan::Plain => header.destination.to_bits(),
+        Plan::Rewrite { destination, .. } => *destination,
+        Plan::Error { destination, .. } => destination.to_bits(),
+    };
+    if to_nat || new_destination != header.destination.to_bits() {
+        let route = at.router.fib.v4(new_destination);
+        found = next(route, v4_key(new_destination), frame.head(), at, tables, tracer)?;
+    }
+    let Some((to, next)) = found else { return Ok(Way::Home) };
+    check_hop(frame, header.hops, &to)?;
+    let transport = usize::from(header.transport);
+    let offload = frame.offload;
+    let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
+    match plan {
+        Plan::Rewrite { rewrite, .. } => {
+            let partial = rewrite.kind().is_partial(&offload, HEADER + transport);
+            rewrite.apply(packet, transport, partial)?;
+            tracer.say("nat", || say_ends(packet, transport));
+        }
+        Plan::Error { source, destination, quoted } => {
+            rewrite::error_v4(packet, transport, (source, destination), &quoted, offload.needs_csum())?;
+            tracer.say("nat", || {
+                "an ICMP error about a translated packet: translated with what it quotes".to_owned()
+            });
+        }
+        Plan::Plain | Plan::Local => rewrite::hop_v4(packet),
+    }
+    Ok(Way::Out(to, next))
+}
+
+/// What a translated packet's ends are now, for people.
+fn say_ends(packet: &[u8], transport: usize) -> String {
+    let address = |at: usize| load::<4>(packet, at).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
+    let port = |at: usize| load::<2>(packet, transport + at).map_or(0, u16::from_be_bytes);
+    format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
+}
+
+/// The interface and the next hop that a route leads to; nothing: the router itself.
+#[inline(always)]
+fn next<'t>(
+    route: Option<&Route>,
+    destination: u128,
+    head: &[u8],
+    at: &At<'t>,
+    tables: &'t Tables,
+    tracer: &mut impl Tracer,
+) -> Result<Option<(At<'t>, u128)>, Stop> {
     let (interface, next) = match route {
         Some(Route::Connected(interface)) => (*interface, destination),
         Some(Route::Via(hops)) => {
             let Hop { interface, address } = hop(hops, head).ok_or(DropReason::NoRoute)?;
             (interface, address)
         }
-        Some(Route::Local | Route::Translated) => return Ok(Way::Home),
+        Some(Route::Local | Route::Translated) => return Ok(None),
         Some(Route::Broadcast) => return Err(DropReason::DirectedBroadcast.into()),
         None => return Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
     };
     let to = At::new(interface, tables).filter(|to| to.port.up).ok_or(DropReason::PortDown)?;
     tracer.say("router", || {
         let (destination, next) = (key_address(destination), key_address(next));
-        let router = &at.router.name;
+        let (router, port) = (&at.router.name, &to.port.name);
         if destination == next {
-            format!("router {router}: {destination} is on the network of interface {}", to.port.name)
+            format!("router {router}: {destination} is on the network of interface {port}")
         } else {
-            format!(
-                "router {router}: {destination} is behind {next} on the network of interface {}",
-                to.port.name
-            )
+            format!("router {router}: {destination} is behind {next} on the network of interface {port}")
         }
     });
+    Ok(Some((to, next)))
+}
+
+/// Whether a packet has a hop left, and fits the network that it goes to.
+#[inline(always)]
+fn check_hop(frame: &Frame, hops: u8, to: &At<'_>) -> Result<(), Stop> {
     if hops <= 1 {
         return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
     if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
         return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
-    let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
-    if kind == Some(IPV4) {
-        rewrite::hop_v4(packet)
-    } else {
-        rewrite::hop_v6(packet)
-    }
-    Ok(Way::Out(to, next))
+    Ok(())
 }
 
 /// One of several next hops, the same for all packets of a flow.

@@ -12,7 +12,9 @@ use crate::model::{
     Attachment, AttachmentKey, ExternalGateway, FixedIp, Model, Network, Router, RouterInterface, Segment,
 };
 use crate::stats::PortCounters;
+use crate::tables::exact::Exact;
 use crate::tables::fib::{Fib, Hop, Route};
+use crate::tables::nat::{Forward, Nat};
 use crate::tables::router::{Interface, RouterEntry};
 use crate::tables::tunnel::address_key;
 use crate::tables::{Host, PortEntry, Segments, Tables};
@@ -44,6 +46,7 @@ pub(super) fn compile(
             name: router.name.as_str().into(),
             up: router.admin_state_up,
             fib: Fib::new(routes(router, &legs, model, &hops)),
+            nat: nat(router, &legs, model, places),
             mss_clamping: router.mss_clamping,
         };
         for leg in &legs {
@@ -79,6 +82,47 @@ fn legs<'m>(router: &'m Router, networks: &[(NetIdx, &'m Network)], places: &mut
 impl Leg<'_> {
     fn nets(&self) -> impl Iterator<Item = IpNet> {
         self.fixed_ips.iter().filter_map(|fixed| IpNet::new(fixed.ip, fixed.prefix_len).ok())
+    }
+}
+
+fn nat(router: &Router, legs: &[Leg<'_>], model: &Model, places: &Places) -> Nat {
+    let Some(gateway) = &router.external_gateway else { return Nat::default() };
+    let floating =
+        || model.floating_ips.iter().filter(|floating| floating.router.as_ref() == Some(&router.name));
+    let pairs: Vec<(u32, u32)> = floating()
+        .filter_map(|floating| {
+            let target = floating.target.as_ref()?;
+            Some((floating.floating_ip_address.to_bits(), target.fixed_ip_address.to_bits()))
+        })
+        .collect();
+    let forwards = floating().filter(|floating| !floating.port_forwardings.is_empty()).map(|floating| {
+        let forwards = floating.port_forwardings.iter().map(|forwarding| Forward {
+            protocol: forwarding.protocol,
+            outside: forwarding.external_ports,
+            address: forwarding.internal_ip_address.to_bits(),
+            inside: forwarding.internal_ports.0,
+        });
+        (floating.floating_ip_address.to_bits(), forwards.collect())
+    });
+    let v4 = |fixed: &FixedIp| match fixed.ip {
+        IpAddr::V4(ip) => Some(ip.to_bits()),
+        IpAddr::V6(_) => None,
+    };
+    let guests: Vec<(u32, PortIdx)> = (model.ports.iter())
+        .filter(|port| {
+            legs.iter().any(|leg| port.attachment == Attachment::Access(leg.network.1.name.clone()))
+        })
+        .filter_map(|port| Some((port, PortIdx(places.ports.get(&AttachmentKey::Port(port.name.clone()))?))))
+        .flat_map(|(port, index)| port.fixed_ips.iter().filter_map(v4).map(move |ip| (ip, index)))
+        .collect();
+    Nat {
+        gateway: legs.iter().find(|leg| leg.is_gateway).map(|leg| leg.port),
+        addresses: gateway.fixed_ips.iter().filter(|_| gateway.enable_snat).filter_map(v4).collect(),
+        filtering: router.nat_filtering,
+        inside: Exact::new(pairs.iter().copied()),
+        outside: Exact::new(pairs.iter().map(|(outside, inside)| (*inside, *outside))),
+        forwards: forwards.collect(),
+        guests: Exact::new(guests.into_iter()),
     }
 }
 
@@ -170,6 +214,7 @@ fn add_interface(
         router: index,
         network: network_index,
         mac: leg.mac,
+        is_gateway: leg.is_gateway,
         addresses: leg.nets().collect(),
         mtu: network.mtu,
         next_hops,
@@ -184,7 +229,7 @@ fn add_interface(
     let entry = PortEntry {
         // A router has a subnet once only, so this is the interface's alone.
         name: format!("{}/{}", router.name, leg.fixed_ips.first().map_or("", |fixed| &fixed.subnet)).into(),
-        worker: home(network, devices),
+        worker: home(router, network, model, devices),
         up: router.admin_state_up,
         segments: Segments::Router(Box::new(interface)),
         caps: Caps { checksum: true, tso: true, uso: true, mtu: network.mtu },
@@ -195,8 +240,17 @@ fn add_interface(
     put(&mut tables.ports, leg.port.index(), entry);
 }
 
-/// The worker that does an interface's chores: the one that the network's way out of the host is with, if it has one.
-fn home(network: &Network, devices: &HashMap<AttachmentKey, Device>) -> WorkerIdx {
+/// The worker that does an interface's chores: the one that the way to the world is with, which does the translation for the
+/// whole router; or that of the network's way out of the host, if there is one.
+fn home(
+    router: &Router,
+    network: &Network,
+    model: &Model,
+    devices: &HashMap<AttachmentKey, Device>,
+) -> WorkerIdx {
+    let gateway = router.external_gateway.as_ref().map(|gateway| &gateway.network);
+    let outside = model.networks.iter().find(|network| Some(&network.name) == gateway);
+    let network = outside.unwrap_or(network);
     let key = match &network.segment {
         Segment::Local => None,
         Segment::Flat(physical) | Segment::Vlan(physical, _) => {
