@@ -5,7 +5,9 @@
 //! with the frame, in the shape in which virtio-net, TAP and AF_PACKET pass it on, and only an exit that cannot carry it
 //! does the work in software.
 
-pub use crate::sys::pool::{CHUNK, CHUNK_DATA, Frame, HEADROOM, LARGE_CHUNK, MAX_FRAME, Pool, Region};
+pub use crate::sys::pool::{
+    CHUNK, CHUNK_DATA, Frame, HEADROOM, LARGE_CHUNK, MAX_FRAME, Pool, Region, take_each,
+};
 
 use serde::Serialize;
 

@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! ports/*  ──rx burst──▶ dataplane::process ──▶ Out ──tx──▶ ports/*       (same worker)
-//!                          │ ingress: header, VLAN, network   └──▶ worker::mesh ──▶ another worker's Out
+//!                          │ ingress: header, VLAN or tunnel, network
+//!                          │                                  └──▶ worker::mesh ──▶ another worker's Out
 //!                          │ bridge:  learn, look up, flood
-//!                          │ egress:  MTU, tag, offload
+//!                          │ egress:  MTU, tag or tunnel, offload
 //!                          ▼
 //!                        dropped, with a stats::DropReason
 //! ```

@@ -2,9 +2,11 @@
 //!
 //! Flows differ in UDP source port and IPv4 source address, and use the source MACs in turn. The frames are made once,
 //! each in a chunk of its own, and sent again and again. `--size` counts the FCS, as is the custom: 64 is 60 bytes in
-//! memory. Prints the frames sent as JSON.
+//! memory. With `--vxlan` each is sent in a VXLAN packet over IPv4, which it makes 50 bytes longer, and whose UDP source port
+//! is the flow's own. Prints the frames sent as JSON.
 #![allow(missing_docs)]
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -47,6 +49,19 @@ struct Arguments {
     /// Most frames a second; 0: as many as go.
     #[arg(long, default_value_t = 0.0)]
     rate: f64,
+    /// Send them in VXLAN packets of this network.
+    #[arg(long, value_name = "VNI", value_parser = clap::value_parser!(u32).range(..1 << 24))]
+    vxlan: Option<u32>,
+    /// The VTEP that the packets come from.
+    #[arg(long, default_value = "192.0.2.2")]
+    outer_src: Ipv4Addr,
+    /// The VTEP that the packets go to.
+    #[arg(long, default_value = "192.0.2.1")]
+    outer_dst: Ipv4Addr,
+    #[arg(long, default_value_t = Mac([2, 0, 3, 0, 0, 2]))]
+    outer_src_mac: Mac,
+    #[arg(long, default_value_t = Mac([2, 0, 3, 0, 0, 1]))]
+    outer_dst_mac: Mac,
 }
 
 fn mac_after(mac: Mac, n: u32) -> [u8; 6] {
@@ -61,26 +76,48 @@ fn checksum(bytes: &[u8]) -> u16 {
     !u16::try_from((sum >> 16) + (sum & 0xffff)).unwrap_or(0)
 }
 
-/// One flow's frame; the UDP checksum is left out, as IPv4 allows (RFC 768).
+/// The header of an IPv4 packet with a UDP datagram of `payload` bytes (RFC 791, 3.1; RFC 768). The UDP checksum is left out,
+/// as IPv4 allows.
+fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: usize) -> anyhow::Result<Vec<u8>> {
+    let len = u16::try_from(8 + payload)?;
+    let mut bytes = vec![0x45, 0];
+    bytes.extend((20 + len).to_be_bytes());
+    bytes.extend([0, 0, 0x40, 0, 64, 17, 0, 0]);
+    bytes.extend(from.0.octets());
+    bytes.extend(to.0.octets());
+    let sum = checksum(&bytes);
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    for field in [from.1, to.1, len, 0] {
+        bytes.extend(field.to_be_bytes());
+    }
+    Ok(bytes)
+}
+
+/// One flow's frame.
 fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
     let len = usize::try_from(arguments.size)?.saturating_sub(4).max(60);
-    let mut bytes = Vec::with_capacity(len);
+    let mut bytes = Vec::with_capacity(50 + len);
     bytes.extend(mac_after(arguments.dst_mac, flow % arguments.dst_macs.max(1)));
     bytes.extend(mac_after(arguments.src_mac, flow % arguments.macs.max(1)));
     bytes.extend([8, 0]);
-    let total = u16::try_from(len - 14)?;
-    let mut ip = vec![0x45, 0];
-    ip.extend(total.to_be_bytes());
-    ip.extend([0, 0, 0x40, 0, 64, 17, 0, 0, 198, 18, 0, u8::try_from(flow / 50_000)?, 198, 19, 0, 1]);
-    let sum = checksum(&ip);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    bytes.extend(ip);
-    bytes.extend(u16::try_from(10_000 + flow % 50_000)?.to_be_bytes());
-    bytes.extend(9u16.to_be_bytes());
-    bytes.extend((total - 20).to_be_bytes());
-    bytes.extend([0, 0]);
+    let from = Ipv4Addr::new(198, 18, 0, u8::try_from(flow / 50_000)?);
+    let ports = (u16::try_from(10_000 + flow % 50_000)?, 9);
+    bytes.extend(udp((from, ports.0), (Ipv4Addr::new(198, 19, 0, 1), ports.1), len - 42)?);
     bytes.extend(MARKER);
     bytes.resize(len, 0);
+    Ok(bytes)
+}
+
+/// The packet that carries a flow's frame (RFC 7348, section 5).
+fn packet(arguments: &Arguments, vni: u32, flow: u32) -> anyhow::Result<Vec<u8>> {
+    let inner = frame(arguments, flow)?;
+    let mut bytes = [arguments.outer_dst_mac.0, arguments.outer_src_mac.0].concat();
+    bytes.extend([8, 0]);
+    let port = u16::try_from(49152 + flow % 16384)?;
+    bytes.extend(udp((arguments.outer_src, port), (arguments.outer_dst, 4789), 8 + inner.len())?);
+    bytes.extend([8, 0, 0, 0]);
+    bytes.extend((vni << 8).to_be_bytes());
+    bytes.extend(inner);
     Ok(bytes)
 }
 
@@ -93,7 +130,7 @@ fn main() -> anyhow::Result<()> {
     }
     let flows = arguments.flows.max(1);
     let chunks = flows.max(64);
-    anyhow::ensure!(arguments.size <= 1792 && flows <= 1_000_000, "--size is at most 1792, --flows 1000000");
+    anyhow::ensure!(arguments.size <= 1742 && flows <= 1_000_000, "--size is at most 1742, --flows 1000000");
     let region = Region::new(chunks, 0)?;
     let umem = Umem::new(region.clone());
     let ifindex = NetDevice::open(&arguments.interface)?.index();
@@ -105,7 +142,11 @@ fn main() -> anyhow::Result<()> {
     let mut pool = Pool::new(region);
     let mut ready = Vec::with_capacity(chunks as usize);
     for n in 0..chunks {
-        let made = pool.frame_from(&frame(&arguments, n % flows)?);
+        let bytes = match arguments.vxlan {
+            Some(vni) => packet(&arguments, vni, n % flows),
+            None => frame(&arguments, n % flows),
+        };
+        let made = pool.frame_from(&bytes?);
         let made = made.ok_or_else(|| anyhow::anyhow!("no chunk for frame {n}"))?;
         pool.post(made, 0, |addr, len, _| ready.push(Descriptor { addr, len, options: 0 }));
     }

@@ -1,16 +1,19 @@
-//! Counts the generator's frames where they arrive and drops them: `xdp_sink IF --seconds S [--interval I]`.
+//! Counts the generator's frames where they arrive and drops them: `xdp_sink IF --seconds S [--interval I] [--vxlan VNI]`.
 //!
-//! A native XDP program counts (per CPU) only frames with the generator's marker, so nothing else is taken for them.
+//! A native XDP program counts (per CPU) only frames with the generator's marker, so nothing else is taken for them; with
+//! `--vxlan` only those that arrive in a tunnel of that network.
 //! Prints a line of JSON for each interval, and one for the whole.
 #![allow(missing_docs)]
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use clap::Parser;
 use nuswitch::sys::xdp::bpf::{Map, Program};
 use nuswitch::sys::xdp::netdev::NetDevice;
 use nuswitch::sys::xdp::program::count_marked;
+use nuswitch::types::Vni;
 
 #[derive(Parser)]
 struct Arguments {
@@ -19,13 +22,17 @@ struct Arguments {
     seconds: f64,
     #[arg(long, default_value_t = 1.0)]
     interval: f64,
+    /// Count frames in VXLAN packets of this network, and no others.
+    #[arg(long, value_name = "VNI")]
+    vxlan: Option<u32>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let device = NetDevice::open(&arguments.interface)?;
     let counters = Map::counters(1)?;
-    let program = Program::load(&count_marked(&counters))?;
+    let inside = arguments.vxlan.map(|vni| Vni::new(vni).context("a VNI has 24 bits")).transpose()?;
+    let program = Program::load(&count_marked(&counters, inside))?;
     let native = program.attach(device.index(), true);
     let mode = if native.is_ok() { "native" } else { "generic" };
     let _link = native.or_else(|_| program.attach(device.index(), false))?;

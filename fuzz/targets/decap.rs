@@ -134,7 +134,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
         out.flush(|_, _| {});
         scene.shard.fdb.sweep(now.0);
     }
-    scene.shard.notes.take(now).for_each(drop);
+    scene.shard.notes.take(now, |_| {});
     underlay::close(&mut scene.shard, &scene.tables, now);
     assert_eq!(scene.shard.pool.free_chunks(), (SMALL, LARGE), "chunks");
     SCENES.with_borrow_mut(|scenes| scenes.insert((v4, learn), scene));

@@ -94,7 +94,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
             underlay::poll(&tables, &mut shard, now, &mut out);
             out.flush(|_, _| {});
         }
-        shard.notes.take(now).for_each(drop);
+        shard.notes.take(now, |_| {});
         underlay::close(&mut shard, &tables, now);
         assert_eq!(shard.pool.free_chunks(), (chunks.0 as usize, chunks.1 as usize), "chunks");
         // A reload: networks keep their names and change what they are; ports that stay keep their devices.

@@ -37,7 +37,7 @@ pub mod underlay;
 
 use arrayvec::ArrayVec;
 
-use crate::frame::{BURST, Burst, Frame, Pool};
+use crate::frame::{BURST, Burst, Frame, Pool, take_each};
 use crate::services::icmp::Bucket;
 use crate::stats::DropReason;
 use crate::tables::{PortEntry, Segments, Tables};
@@ -55,6 +55,10 @@ use underlay::{Notes, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
 const MAX_EVENTS: usize = 1024;
+
+/// A byte of what is behind the inner Ethernet header in a tunnel packet over IPv4 and over IPv6, in both cases in the second
+/// of the cache lines that the packet begins in.
+const INNER: usize = 96;
 
 /// What a worker remembers.
 pub struct Shard {
@@ -203,6 +207,10 @@ pub fn process(
     let mut classified: ArrayVec<Result<Classified, Stop>, BURST> = ArrayVec::new();
     match (&port.segments, &tables.underlay) {
         (Segments::Underlay, Some(underlay)) => {
+            // The inner transport header lies behind the first cache line, which is on its way already.
+            for frame in burst.iter() {
+                frame.prefetch(INNER);
+            }
             for frame in burst.iter_mut() {
                 classified.push(ingress::classify_tunnel(
                     frame,
@@ -222,7 +230,8 @@ pub fn process(
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mut learned = None;
     let mut ends = Ends::default();
-    for (frame, classified) in burst.drain(..).zip(&classified) {
+    take_each(burst, |n, frame| {
+        let Some(classified) = classified.get(n) else { return };
         let (tunnel, bytes) = (from_tunnel(classified), frame.len() as u64);
         let ended = match classified {
             Ok(classified) => match tables.network(classified.network) {
@@ -254,7 +263,7 @@ pub fn process(
                 ends.consumed += 1;
             }
         }
-    }
+    });
     ends.flush(port);
     if !shard.delivered.is_empty() {
         router::route(tables, shard, now, out, tracer);

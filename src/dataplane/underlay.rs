@@ -34,7 +34,11 @@ pub enum Note {
 }
 
 /// The local VTEP's own state.
-pub struct Vtep(Host);
+pub struct Vtep {
+    host: Host,
+    /// The host's deadline: worked out when something changes it, as it is asked for every turn.
+    deadline: Instant,
+}
 
 /// What is to be told to the control thread, each once in a period.
 #[derive(Default)]
@@ -55,15 +59,14 @@ impl Notes {
         }
     }
 
-    /// Those that were added and not yet given.
-    pub fn take(&mut self, now: Instant) -> impl Iterator<Item = Note> + use<> {
-        let list = self.list.clone();
-        let told = std::mem::replace(&mut self.told, list.len());
+    /// Gives those that were added and not yet given.
+    pub fn take(&mut self, now: Instant, give: impl FnMut(Note)) {
+        self.list.iter().skip(self.told).copied().for_each(give);
+        self.told = self.list.len();
         if now >= self.since.after(NOTES_PERIOD) {
             self.list.clear();
             (self.told, self.since) = (0, now);
         }
-        list.into_iter().skip(told)
     }
 }
 
@@ -127,8 +130,9 @@ fn with_host<T>(
     let entry = tables.port(underlay.port)?;
     let vtep = shard.vtep.as_mut()?;
     let mut wire = Wire { pool: &mut shard.pool, out, port: underlay.port, entry, events: Vec::new() };
-    let done = work(&mut vtep.0, &mut wire);
+    let done = work(&mut vtep.host, &mut wire);
     let events = wire.events;
+    vtep.deadline = vtep.host.deadline();
     if !events.is_empty() {
         vtep.heed(&events, tables, underlay.mtu, &mut shard.notes);
     }
@@ -148,7 +152,7 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
         let Some(entry) = tables.port(underlay.port) else { return };
         let mut wire = Wire { pool: &mut shard.pool, out, port: underlay.port, entry, events: Vec::new() };
         let host = Host::new(config, now, &mut wire);
-        shard.vtep = Some(Vtep(host));
+        shard.vtep = Some(Vtep { deadline: host.deadline(), host });
     } else {
         with_host(shard, tables, out, |host, wire| host.configure(config, now, wire));
     }
@@ -161,7 +165,7 @@ pub fn configure(shard: &mut Shard, tables: &Tables, now: Instant, out: &mut Out
 /// The host's end, if there is one: its device is gone, or another worker's. Frames that wait are lost, and counted where
 /// the port is still known.
 pub fn close(shard: &mut Shard, tables: &Tables, now: Instant) {
-    if let Some(Vtep(host)) = shard.vtep.take() {
+    if let Some(Vtep { host, .. }) = shard.vtep.take() {
         let port = tables.underlay.as_ref().and_then(|underlay| tables.port(underlay.port));
         host.close(now, &mut End(port));
     }
@@ -234,7 +238,7 @@ fn destination(head: &[u8]) -> Option<IpAddr> {
 /// What falls due: retries, probes, a path's MTU that counts no longer.
 pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
     let Some(vtep) = &shard.vtep else { return };
-    if vtep.0.deadline() <= now {
+    if vtep.deadline <= now {
         with_host(shard, tables, out, |host, wire| host.poll(now, wire));
     }
 }
@@ -242,7 +246,7 @@ pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
 impl Vtep {
     /// The neighbours of the underlay: address, MAC if known, state.
     pub fn neighbours(&self) -> impl Iterator<Item = (IpAddr, Option<Mac>, &'static str)> {
-        self.0.neighbours()
+        self.host.neighbours()
     }
 
     fn heed(&self, events: &[Event], tables: &Tables, full: u16, notes: &mut Notes) {
@@ -265,7 +269,7 @@ impl Vtep {
 
     /// What the host knows of the way to each peer, to one that is new in the tables too.
     fn write_path_mtus(&self, tables: &Tables, full: u16) {
-        let known: HashMap<IpAddr, u16> = self.0.paths().collect();
+        let known: HashMap<IpAddr, u16> = self.host.paths().collect();
         for tunnel in peers(tables) {
             tunnel.state.set_path_mtu(known.get(&tunnel.remote).copied().filter(|mtu| *mtu < full));
         }
@@ -273,7 +277,7 @@ impl Vtep {
 
     fn write_next_hops(&self, tables: &Tables) {
         for tunnel in peers(tables) {
-            tunnel.state.set_next_hop(self.0.resolved(tunnel.remote));
+            tunnel.state.set_next_hop(self.host.resolved(tunnel.remote));
         }
     }
 }
@@ -291,15 +295,20 @@ mod tests {
     fn a_note_is_told_once_a_second_and_so_many_at_most() {
         let at = |millis: u64| Instant(5_000_000_000 + millis * 1_000_000);
         let mut notes = Notes::default();
-        notes.take(at(0)).for_each(drop);
+        let told = |notes: &mut Notes, millis| {
+            let mut list = Vec::new();
+            notes.take(at(millis), |note| list.push(note));
+            list
+        };
+        told(&mut notes, 0);
         notes.add(stranger(1));
-        assert_eq!(notes.take(at(1)).collect::<Vec<_>>(), [stranger(1)]);
+        assert_eq!(told(&mut notes, 1), [stranger(1)]);
         (1..1000).for_each(|n| notes.add(stranger(n)));
-        assert_eq!(notes.take(at(2)).count(), MAX_NOTES - 1);
+        assert_eq!(told(&mut notes, 2).len(), MAX_NOTES - 1);
         (1..1000).for_each(|n| notes.add(stranger(n)));
-        assert_eq!(notes.take(at(999)).count(), 0);
-        assert_eq!(notes.take(at(1000)).count(), 0);
+        assert_eq!(told(&mut notes, 999).len(), 0);
+        assert_eq!(told(&mut notes, 1000).len(), 0);
         notes.add(stranger(1));
-        assert_eq!(notes.take(at(1001)).collect::<Vec<_>>(), [stranger(1)], "its cause came again");
+        assert_eq!(told(&mut notes, 1001), [stranger(1)], "its cause came again");
     }
 }

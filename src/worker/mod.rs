@@ -507,9 +507,9 @@ impl Core {
         if let Some(translator) = &mut self.shard.nat {
             translator.sweep(u32::try_from(now.secs()).unwrap_or(u32::MAX));
         }
-        for note in self.shard.notes.take(now) {
+        self.shard.notes.take(now, |note| {
             let _ = self.notices.send(Notice::Underlay(note));
-        }
+        });
         self.load.free_buffers = self.shard.pool.free_small() as u64;
         self.mesh.link(self.index).show(self.load);
         for port in &self.rings {

@@ -95,10 +95,23 @@ fn peer(
     tables: &Tables,
     notes: &mut Notes,
 ) -> Result<PortIdx, DropReason> {
-    let has_it = |peer: &PortIdx| tables.network(network).is_some_and(|network| network.has(*peer));
-    if let Some(peer) = underlay.peers.get(from).filter(has_it) {
+    if let Some(peer) = underlay.peers.get(from)
+        && let Some(network) = tables.network(network)
+        && network.has(peer)
+    {
         return Ok(peer);
     }
+    stranger(from, network, underlay, notes)
+}
+
+/// The port of those that are not peers yet, if such may become peers.
+#[cold]
+fn stranger(
+    from: u128,
+    network: NetIdx,
+    underlay: &Underlay,
+    notes: &mut Notes,
+) -> Result<PortIdx, DropReason> {
     let port = underlay.strangers.ok_or(DropReason::UnknownPeer)?;
     let from = key_address(from);
     if from == underlay.local || !is_host(from) || from.is_ipv4() != underlay.local.is_ipv4() {

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bpf::Map;
-use crate::types::Mac;
+use crate::types::{Mac, Vni};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// An instruction (`struct bpf_insn`, linux/bpf.h; RFC 9669, section 3).
@@ -300,25 +300,47 @@ fn take_the_vteps(asm: &mut Assembler, filter: &VtepFilter) {
 pub const MARKER: [u8; 4] = *b"nusw";
 
 /// Counts frames whose IPv4 UDP payload (without IP options, behind at most one VLAN tag) begins with [`MARKER`] in
-/// counter 0 and drops them; passes all others.
-pub fn count_marked(counters: &Map) -> Vec<Insn> {
+/// counter 0 and drops them; passes all others. With a VNI it counts those in VXLAN packets of that network instead (over
+/// IPv4, to UDP port 4789, with no tag anywhere), and a frame that is in no tunnel passes.
+pub fn count_marked(counters: &Map, inside: Option<Vni>) -> Vec<Insn> {
     let asm = &mut Assembler::default();
-    let (pass, tagged, compare) = (asm.label(), asm.label(), asm.label());
-    asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END).bounds(46, pass);
-    asm.load(HALF, R6, R2, 12).jump_if_equal(R6, half(0x8100), tagged).jump_unless_equal(
-        R6,
-        half(0x0800),
-        pass,
-    );
-    asm.load(WORD, R5, R2, 42).jump(compare);
-    asm.place(tagged).bounds(50, pass).load(WORD, R5, R2, 46);
-    asm.place(compare).jump_unless_equal(R5, word(MARKER), pass);
+    let pass = asm.label();
+    asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END);
+    match inside {
+        Some(vni) => marker_in_tunnel(asm, vni, pass),
+        None => marker(asm, pass),
+    }
+    asm.jump_unless_equal(R5, word(MARKER), pass);
     asm.mov_imm(R1, 0).store(WORD, FRAME_POINTER, -4, R1);
     asm.load_map(R1, counters).mov(R2, FRAME_POINTER).add_imm(R2, -4).call(MAP_LOOKUP_ELEM);
     asm.jump_if_equal(R0, 0, pass);
     asm.load(DOUBLE, R1, R0, 0).add_imm(R1, 1).store(DOUBLE, R0, 0, R1);
     asm.mov_imm(R0, Verdict::Drop as i32).exit();
     asm.place(pass).mov_imm(R0, Verdict::Pass as i32).exit().finish()
+}
+
+/// Loads into R5 what stands in the marker's place.
+fn marker(asm: &mut Assembler, pass: Label) {
+    let (tagged, compare) = (asm.label(), asm.label());
+    asm.bounds(46, pass);
+    asm.load(HALF, R6, R2, 12).jump_if_equal(R6, half(0x8100), tagged).jump_unless_equal(
+        R6,
+        half(0x0800),
+        pass,
+    );
+    asm.load(WORD, R5, R2, 42).jump(compare);
+    asm.place(tagged).bounds(50, pass).load(WORD, R5, R2, 46).place(compare);
+}
+
+/// The same, for a frame in a tunnel: 50 bytes further on (RFC 7348, section 5).
+fn marker_in_tunnel(asm: &mut Assembler, vni: Vni, pass: Label) {
+    let [_, a, b, c] = vni.get().to_be_bytes();
+    asm.bounds(96, pass);
+    asm.load(HALF, R5, R2, 12).jump_unless_equal(R5, half(0x0800), pass);
+    asm.load(BYTE, R5, R2, 23).jump_unless_equal(R5, 17, pass);
+    asm.load(HALF, R5, R2, 36).jump_unless_equal(R5, half(4789), pass);
+    asm.load(WORD, R5, R2, 46).jump_unless_equal(R5, word([a, b, c, 0]), pass);
+    asm.load(WORD, R5, R2, 92);
 }
 
 #[cfg(test)]
@@ -471,7 +493,7 @@ mod tests {
             eprintln!("skipped: bpf(2) needs privilege");
             return;
         };
-        let program = Program::load(&count_marked(&map)).unwrap();
+        let program = Program::load(&count_marked(&map, None)).unwrap();
         let marked = frame(HOST, 0x0800, &[&[0; 28][..], &MARKER, &[0; 20]].concat());
         let tagged = frame(HOST, 0x8100, &[&[0, 5, 8, 0][..], &[0; 28], &MARKER, &[0; 20]].concat());
         let other = frame(HOST, 0x0800, &[0; 60]);
@@ -479,5 +501,34 @@ mod tests {
             assert_eq!(program.test_run(frame).unwrap(), verdict);
         }
         assert_eq!(map.counter(0).unwrap(), 3);
+    }
+
+    #[test]
+    fn the_sink_of_a_tunnel_counts_marked_frames_of_its_network_only() {
+        let Ok(map) = Map::counters(1) else {
+            eprintln!("skipped: bpf(2) needs privilege");
+            return;
+        };
+        let program = Program::load(&count_marked(&map, Vni::new(0x01_e2_40))).unwrap();
+        let marked = frame(HOST, 0x0800, &[&[0; 28][..], &MARKER, &[0; 20]].concat());
+        let packet = |port, vni: [u8; 3], inner: &[u8]| {
+            let [a, b, c] = vni;
+            let mut packet = ipv4([192, 0, 2, 10], 17, port);
+            packet.truncate(42);
+            packet.extend([8, 0, 0, 0, a, b, c, 0]);
+            [&packet[..], inner].concat()
+        };
+        let table = [
+            (packet(4789, [1, 0xe2, 0x40], &marked), 1),
+            (packet(4789, [1, 0xe2, 0x41], &marked), 2),
+            (packet(4790, [1, 0xe2, 0x40], &marked), 2),
+            (packet(4789, [1, 0xe2, 0x40], &frame(HOST, 0x0800, &[0; 60])), 2),
+            (packet(4789, [1, 0xe2, 0x40], &marked[..45]), 2),
+            (marked.clone(), 2),
+        ];
+        for (frame, verdict) in table {
+            assert_eq!(program.test_run(&frame).unwrap(), verdict, "{frame:02x?}");
+        }
+        assert_eq!(map.counter(0).unwrap(), 1);
     }
 }
