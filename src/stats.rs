@@ -112,7 +112,6 @@ drop_reasons! {
     RouterLoop = "router_loop": "passed too many routers of this switch in one go",
     NatUnmatched = "nat_unmatched": "to an address that NAT gives away, and of no connection or rule there",
     NatExhausted = "nat_exhausted": "no SNAT port or address is free for it",
-    NatFragment = "nat_fragment": "a fragment that would have to be translated",
     ConntrackInvalid = "conntrack_invalid": "cannot be of its connection, or begins none",
     NoService = "no_service": "for the router itself, which has no such service",
     IpVersion = "ip_version": "its IP version does not fit its EtherType",

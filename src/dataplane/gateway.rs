@@ -128,6 +128,12 @@ pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
 
 /// What falls due: questions to neighbours, announcements.
 pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+    if let Some(nat) = &mut shard.nat
+        && nat.fragments.deadline().is_some_and(|at| at <= now)
+    {
+        nat.fragments.expire(now);
+        router::release_fragments(tables, shard, now, out, &mut Silent);
+    }
     let is_due = |gateway: &Gateway| {
         gateway.neighbours.deadline().is_some_and(|at| at <= now)
             || gateway.announcing.iter().any(|(at, ..)| *at <= now)

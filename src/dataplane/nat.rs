@@ -17,21 +17,23 @@
 //! ICMP errors are translated by the packet that they quote (RFC 5508, REQ-3 to REQ-5). An unasked-for SYN is dropped in
 //! silence (RFC 5382, REQ-4).
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::check::Header;
-use super::conntrack::binding::{Inside, NoBinding, Outside, Slice};
+use super::conntrack::binding::{BindingRef, Inside, NoBinding, Outside, Slice};
 use super::conntrack::tcp::Segment;
 use super::conntrack::{
     Bindings, Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple,
     Verdict, Why,
 };
+use super::fragments::{self, Fragments, Key, Piece};
 use super::rewrite::{self, Rewrite, Transport};
 use crate::stats::DropReason;
 use crate::tables::Tables;
 use crate::tables::nat::{Nat as Rules, NatFiltering};
 use crate::tables::tunnel::v4_key;
-use crate::types::{RouterIdx, WorkerIdx};
+use crate::types::{PortIdx, RouterIdx, WorkerIdx};
 use crate::wire::{ipv4, protocol, tcp};
 
 /// The guest of connections whose inside end is none of our ports.
@@ -47,6 +49,11 @@ pub struct Translator {
     pub tracker: Tracker,
     /// Inside endpoints and what the world sees of them.
     pub bindings: Bindings,
+    /// Parts of packets that are to be translated, with the interface that each came by.
+    pub fragments: Fragments<PortIdx>,
+    /// Whom a binding has sent to, where a router's filtering asks for that.
+    heard_of: HashMap<(BindingRef, u32), u32>,
+    remembers: bool,
     /// Routers that have a pool here.
     zones: Vec<RouterIdx>,
 }
@@ -74,6 +81,8 @@ pub(super) struct Asked<'a> {
     pub(super) from_world: bool,
     /// Its destination is an address that NAT gives away; else it leads out.
     pub(super) to_nat: bool,
+    /// Of a fragment: the ports of its packet, once they are known.
+    pub(super) ports: Option<(u16, u16)>,
     pub(super) epoch: u32,
     pub(super) now: u32,
 }
@@ -94,7 +103,14 @@ impl Translator {
     pub fn new(tables: &Tables, seed: u64) -> Translator {
         let (limits, settings) = settings(tables);
         let bindings = Bindings::new(limits.entries, seed.rotate_left(17));
-        Translator { tracker: Tracker::new(limits, settings, seed), bindings, zones: Vec::new() }
+        Translator {
+            tracker: Tracker::new(limits, settings, seed),
+            bindings,
+            fragments: Fragments::new(fragments::Limits::default(), seed.rotate_left(31)),
+            heard_of: HashMap::new(),
+            remembers: false,
+            zones: Vec::new(),
+        }
     }
 
     /// Brings pools and bounds in line with newly published tables. Connections of routers that are gone end.
@@ -107,21 +123,42 @@ impl Translator {
             if !here.iter().any(|(router, _)| *router == zone) {
                 self.bindings.set_pool(zone.0, &[], WHOLE);
                 self.flush(|entry| entry.tuple(Direction::Original).zone == zone.0);
+                self.fragments.clear(zone.0);
             }
         }
         for (router, rules) in here {
             self.bindings.set_pool(router.0, &rules.addresses, WHOLE);
             self.zones.push(router);
         }
+        let asks = |rules: &Rules| rules.filtering == NatFiltering::AddressDependent;
+        let wanted = routers(tables, home).iter().any(|(_, rules)| asks(rules));
+        if wanted != self.remembers {
+            self.remembers = wanted;
+            self.remember_all();
+        }
+    }
+
+    /// Notes whom the bindings of all connections have sent to, or forgets it.
+    fn remember_all(&mut self) {
+        let Translator { tracker, heard_of, remembers, .. } = self;
+        heard_of.clear();
+        let mut from = 0;
+        while let Some(next) = tracker.walk(from, 4096, |_, entry| {
+            if let Some(pair) = remote(entry).filter(|_| *remembers) {
+                *heard_of.entry(pair).or_default() += 1;
+            }
+        }) {
+            from = next;
+        }
     }
 
     /// Ends the connections that `is` names; gives how many.
     pub fn flush(&mut self, is: impl Fn(&Entry) -> bool) -> u32 {
-        let Translator { tracker, bindings, .. } = self;
+        let Translator { tracker, bindings, heard_of, .. } = self;
         let (mut from, mut count) = (0, 0);
         while let Some(next) = tracker.flush(from, 4096, &is, &mut |entry, _| {
             count += 1;
-            let_go(entry, bindings);
+            let_go(entry, bindings, heard_of);
         }) {
             from = next;
         }
@@ -130,8 +167,8 @@ impl Translator {
 
     /// Ends what is over. True: there is more to do.
     pub fn sweep(&mut self, now: u32) -> bool {
-        let Translator { tracker, bindings, .. } = self;
-        tracker.sweep(now, &mut |entry, _| let_go(entry, bindings))
+        let Translator { tracker, bindings, heard_of, .. } = self;
+        tracker.sweep(now, &mut |entry, _| let_go(entry, bindings, heard_of))
     }
 
     /// Decides on a packet.
@@ -163,8 +200,8 @@ impl Translator {
                     Verdict::Renew => {}
                 }
             }
-            let Translator { tracker, bindings, .. } = self;
-            tracker.remove(at, &mut |entry: &Entry, _: Why| let_go(entry, bindings));
+            let Translator { tracker, bindings, heard_of, .. } = self;
+            tracker.remove(at, &mut |entry: &Entry, _: Why| let_go(entry, bindings, heard_of));
         }
         self.begin(asked, &tuple, &seen, is_echo)
     }
@@ -264,11 +301,14 @@ impl Translator {
         }
         let guest = rules.guests.get(inside).map_or(NOBODY, |port| port.0);
         let new = New { guest, inbound: asked.from_world, epoch: asked.epoch, data: [0; 2], binding };
-        let Translator { tracker, bindings, .. } = self;
+        let Translator { tracker, bindings, heard_of, remembers, .. } = self;
         let probe = tracker.probe(tuple);
-        let gone = &mut |entry: &Entry, _: Why| let_go(entry, bindings);
+        let gone = &mut |entry: &Entry, _: Why| let_go(entry, bindings, heard_of);
         match tracker.insert(&probe, &to.reversed(), &new, seen, asked.now, gone) {
-            Ok(_) => {
+            Ok(at) => {
+                if *remembers && let Some(pair) = tracker.entry(at).and_then(remote) {
+                    *heard_of.entry(pair).or_default() += 1;
+                }
                 let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
                 Ok(Plan::Rewrite { rewrite, destination: low(to.destination) })
             }
@@ -290,10 +330,15 @@ impl Translator {
         if let Some(inside) = asked.rules.forwarded(tuple.protocol, address, port) {
             return Some(inside);
         }
-        if asked.rules.filtering != NatFiltering::EndpointIndependent {
+        let filtering = asked.rules.filtering;
+        if filtering == NatFiltering::AddressAndPortDependent {
             return None;
         }
         let binding = self.bindings.find_outside(tuple.zone, tuple.protocol, Outside { address, port })?;
+        let is_known = || self.heard_of.contains_key(&(binding, low(tuple.source)));
+        if filtering == NatFiltering::AddressDependent && !is_known() {
+            return None;
+        }
         let Inside { address, port, .. } = self.bindings.get(binding)?.inside;
         Some((address, port))
     }
@@ -350,10 +395,23 @@ fn settings(tables: &Tables) -> (Limits, Settings) {
     (limits, Settings { timeouts, pick_up: true, inbound_refresh: false })
 }
 
-fn let_go(entry: &Entry, bindings: &mut Bindings) {
+fn let_go(entry: &Entry, bindings: &mut Bindings, heard_of: &mut HashMap<(BindingRef, u32), u32>) {
+    if let Some(pair) = remote(entry)
+        && let Some(count) = heard_of.get_mut(&pair)
+    {
+        *count -= 1;
+        if *count == 0 {
+            heard_of.remove(&pair);
+        }
+    }
     if let Some(binding) = entry.binding() {
         bindings.release(binding);
     }
+}
+
+/// The binding of a connection, and whom it sends to.
+fn remote(entry: &Entry) -> Option<(BindingRef, u32)> {
+    Some((entry.binding()?, low(entry.tuple(Direction::Original).destination)))
 }
 
 #[allow(clippy::cast_possible_truncation)] // the IPv4 part of a key
@@ -370,10 +428,39 @@ fn ends(tuple: &Tuple) -> rewrite::Tuple {
     }
 }
 
+/// What the look-out for fragments needs of one: the ports of a first one stand in it.
+pub(super) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), DropReason> {
+    let header = asked.header;
+    let Some(part) = header.fragment else { return Err(DropReason::FragmentLength) };
+    let ports = match carried(asked).ok().filter(|_| header.has_transport()) {
+        Some(Carried::Flow { ports, .. }) => Some(ports),
+        // An error is never so long that it has to be cut, nor may it be.
+        Some(Carried::Error(_)) => return Err(DropReason::IcmpQuote),
+        None if header.has_transport() => return Err(DropReason::NatUnmatched),
+        None => None,
+    };
+    let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
+    let key = Key {
+        zone: asked.router.0,
+        source: v4_key(source),
+        destination: v4_key(destination),
+        id: part.id,
+        protocol: header.protocol,
+    };
+    let len = u16::try_from(header.len.saturating_sub(u32::from(part.data))).unwrap_or(u16::MAX);
+    // What comes from the world counts by its sender, a guest's by the guest.
+    let guest = asked.rules.guests.get(source).map(|port| u32::from(port.0));
+    let owner = guest.filter(|_| !asked.from_world).unwrap_or(source | 1 << 31);
+    Ok((key, Piece { offset: part.offset, len, more: part.more, ports, owner }))
+}
+
 /// Reads what counts of the transport header.
 #[inline(always)]
 fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
     let Header { protocol: kind, transport, len, .. } = *asked.header;
+    if let Some(ports) = asked.ports {
+        return Ok(Carried::Flow { ports, tcp: None, is_echo: false });
+    }
     let rest = asked.packet.get(usize::from(transport)..).ok_or(DropReason::TransportTruncated)?;
     let flow = |ports| Ok(Carried::Flow { ports, tcp: None, is_echo: false });
     match kind {

@@ -332,3 +332,76 @@ fn a_binding_ends_with_its_last_connection() {
     sw.expect_nothing("a");
     sw.forget();
 }
+
+/// An IPv4 packet in pieces of so many bytes, each a frame.
+fn pieces(whole: &Wire, size: usize) -> Vec<Wire> {
+    let (head, data) = (&whole.bytes[..34], &whole.bytes[34..]);
+    let count = data.len().div_ceil(size);
+    (0..count)
+        .map(|n| {
+            let part = &data[n * size..data.len().min((n + 1) * size)];
+            let mut bytes = head.to_vec();
+            bytes[16..18].copy_from_slice(&((20 + part.len()) as u16).to_be_bytes());
+            let more = if n + 1 < count { 0x2000 } else { 0 };
+            bytes[18..20].copy_from_slice(&77u16.to_be_bytes());
+            bytes[20..22].copy_from_slice(&(more | (n * size / 8) as u16).to_be_bytes());
+            bytes[24..26].copy_from_slice(&[0, 0]);
+            let sum = naive_checksum(&bytes[14..34]);
+            bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+            bytes.extend(part);
+            bytes.wire()
+        })
+        .collect()
+}
+
+#[test]
+fn fragments_follow_their_flow_in_any_order() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+        let mut sw = settled(EDGE);
+        let sent = pieces(&out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53 len=60"), 24);
+        let wanted = pieces(
+            &to_world("ip src=203.0.113.100 dst=198.51.100.9 ttl=63 udp sport=4000 dport=53 len=60"),
+            24,
+        );
+        for n in order {
+            sw.send("a", sent[n].clone());
+        }
+        let mut got = sw.take_all("w");
+        got.sort_by_key(|piece| piece.bytes[20..22].to_vec().iter().map(|b| b & 0x1f).collect::<Vec<_>>());
+        assert_eq!(got.len(), 3, "{order:?}");
+        for piece in &wanted {
+            assert!(got.contains(piece), "{order:?}: {piece:?} is not among {got:?}");
+        }
+        sw.forget();
+    }
+}
+
+#[test]
+fn a_fragment_whose_first_never_comes_is_dropped() {
+    let mut sw = settled(EDGE);
+    let sent = pieces(&out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53 len=60"), 24);
+    sw.send("a", sent[1].clone());
+    for _ in 0..20 {
+        sw.advance(secs(1));
+        sw.settle();
+    }
+    sw.expect_nothing("w");
+    sw.expect_counters(&format!(
+        "a: rx_frames 1, rx_bytes {0}, forwarded 1; edge/blue-v4: tx_frames 1, tx_bytes {0}, fragment_expired 1",
+        sent[1].len()
+    ));
+}
+
+#[test]
+fn filtering_may_depend_on_the_address_alone() {
+    let by_address =
+        EDGE.replace("name = \"edge\"\n", "name = \"edge\"\nnat_filtering = \"address-dependent\"\n");
+    let mut sw = settled(&by_address);
+    sw.send("a", out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53"));
+    sw.take("w");
+    sw.send("w", from_world("ip src=198.51.100.9 dst=203.0.113.100 udp sport=54 dport=4000"));
+    sw.expect("a", into(A, "ip src=198.51.100.9 dst=10.0.0.10 ttl=63 udp sport=54 dport=4000"));
+    sw.send("w", from_world("ip src=192.0.2.77 dst=203.0.113.100 udp sport=53 dport=4000"));
+    sw.expect_nothing("a");
+    sw.forget();
+}

@@ -24,8 +24,9 @@ use std::net::Ipv4Addr;
 use super::bridge;
 use super::check::{Header, Scope, check_v4, check_v6};
 use super::fdb::FdbKey;
+use super::fragments::{Key, Outcome, Piece};
 use super::ingress::Classified;
-use super::nat::{Asked, Plan};
+use super::nat::{self, Asked, Plan};
 use super::out::Out;
 use super::tracer::Tracer;
 use super::{Sent, Shard, flow, rewrite, segment};
@@ -144,12 +145,42 @@ fn route_on(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Option<Frame> {
-    let way = if at.port.up {
-        way(&mut frame, at, tables, shard, now, tracer)
+    let found = if at.port.up {
+        way(&mut frame, at, None, tables, shard, now, tracer)
     } else {
         Err(DropReason::PortDown.into())
     };
+    let found = match found {
+        Ok(Way::Part(key, piece)) => {
+            let gathered = gather(frame, (key, piece), at, (tables, shard), now, tracer);
+            let left = gathered.and_then(|(mut frame, ports)| {
+                let found = way(&mut frame, at, ports, tables, shard, now, tracer);
+                go(frame, found, at, tables, shard, now, out, tracer)
+            });
+            release_fragments(tables, shard, now, out, tracer);
+            return left;
+        }
+        found => found,
+    };
+    go(frame, found, at, tables, shard, now, out, tracer)
+}
+
+/// Goes the way that was found.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn go(
+    frame: Frame,
+    way: Result<Way<'_>, Stop>,
+    at: &At<'_>,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Option<Frame> {
     match way {
+        // Only who has no ports yet is asked for them.
+        Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, (tables, shard), tracer),
         Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
         Ok(Way::Home) => return Some(frame),
         Err(Stop::Drop(reason)) => drop_at(at.index, reason, (tables, shard), tracer),
@@ -165,8 +196,55 @@ fn route_on(
 enum Way<'t> {
     /// To the neighbour with this address, by this interface.
     Out(At<'t>, u128),
+    /// It is a fragment that has to be translated: its packet's ports are to be found first.
+    Part(Key, Piece),
     /// To the home of the interface that it came by.
     Home,
+}
+
+/// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
+#[cold]
+fn gather(
+    frame: Frame,
+    (key, piece): (Key, Piece),
+    at: &At<'_>,
+    (tables, shard): (&Tables, &mut Shard),
+    now: Instant,
+    tracer: &mut impl Tracer,
+) -> Option<(Frame, Option<(u16, u16)>)> {
+    let translator = shard.nat.as_mut()?;
+    match translator.fragments.track(key, piece, (frame, at.index), now) {
+        Outcome::Pass(frame, ports) => Some((frame, ports)),
+        Outcome::Held => {
+            tracer.say("nat", || "a fragment that waits for the first one of its packet".to_owned());
+            None
+        }
+        Outcome::Drop(_, reason) => {
+            drop_at(at.index, reason, (tables, shard), tracer);
+            None
+        }
+    }
+}
+
+/// Sends on, or drops, fragments that wait no longer.
+#[cold]
+pub(super) fn release_fragments(
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    while let Some((mut frame, interface, ports)) = shard.nat.as_mut().and_then(|nat| nat.fragments.pop()) {
+        let Some(at) = At::new(interface, tables) else { continue };
+        let found = match ports {
+            Ok(ports) => way(&mut frame, &at, ports, tables, shard, now, tracer),
+            Err(reason) => Err(reason.into()),
+        };
+        if go(frame, found, &at, tables, shard, now, out, tracer).is_some() {
+            drop_at(interface, DropReason::NoService, (tables, shard), tracer);
+        }
+    }
 }
 
 /// Decides where a packet goes, translates it, and takes one from its TTL or hop limit.
@@ -174,6 +252,7 @@ enum Way<'t> {
 fn way<'t>(
     frame: &mut Frame,
     at: &At<'t>,
+    ports: Option<(u16, u16)>,
     tables: &'t Tables,
     shard: &mut Shard,
     now: Instant,
@@ -189,7 +268,7 @@ fn way<'t>(
             let destination = header.destination.to_bits();
             let route = at.router.fib.v4(destination);
             may_go(header.scope, route, v4_key(destination), at)?
-                .map_or_else(|| v4(frame, &header, route, at, tables, shard, now, tracer), Ok)
+                .map_or_else(|| v4(frame, (&header, ports), route, at, tables, shard, now, tracer), Ok)
         }
         Some(IPV6) => {
             let header = check_v6(packet, len)?;
@@ -237,7 +316,7 @@ fn may_go<'t>(
 #[allow(clippy::too_many_arguments)]
 fn v4<'t>(
     frame: &mut Frame,
-    header: &Header<Ipv4Addr>,
+    (header, ports): (&Header<Ipv4Addr>, Option<(u16, u16)>),
     route: Option<&'t Route>,
     at: &At<'t>,
     tables: &'t Tables,
@@ -262,9 +341,6 @@ fn v4<'t>(
     // Who translates for the router is the home of all of its interfaces.
     let Some(translator) = &mut shard.nat else { return Ok(Way::Home) };
     let packet = frame.head().get(HEADER..).unwrap_or_default();
-    if header.fragment.is_some() {
-        return Err(DropReason::NatFragment.into());
-    }
     let asked = Asked {
         packet,
         header,
@@ -272,10 +348,15 @@ fn v4<'t>(
         rules: &at.router.nat,
         from_world,
         to_nat,
+        ports,
         #[allow(clippy::cast_possible_truncation)] // told apart from the last ones only
         epoch: tables.epoch as u32,
         now: u32::try_from(now.secs()).unwrap_or(u32::MAX),
     };
+    if header.fragment.is_some() && ports.is_none() {
+        let (key, piece) = nat::piece(&asked)?;
+        return Ok(Way::Part(key, piece));
+    }
     let plan = translator.plan(&asked)?;
     let new_destination = match &plan {
         Plan::Local => return Ok(Way::Home),
@@ -294,8 +375,12 @@ fn v4<'t>(
     let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
     match plan {
         Plan::Rewrite { rewrite, .. } => {
-            let partial = rewrite.kind().is_partial(&offload, HEADER + transport);
-            rewrite.apply(packet, transport, partial)?;
+            if header.has_transport() {
+                let partial = rewrite.kind().is_partial(&offload, HEADER + transport);
+                rewrite.apply(packet, transport, partial)?;
+            } else {
+                rewrite.apply_later(packet)?;
+            }
             tracer.say("nat", || say_ends(packet, transport));
         }
         Plan::Error { source, destination, quoted } => {
