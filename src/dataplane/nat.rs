@@ -466,17 +466,17 @@ fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
     match kind {
         protocol::TCP => {
             let head: &[u8; tcp::HEADER] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-            let header = u32::from(head[12] >> 4) * 4;
+            let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
+            let header = u32::from(offset >> 4) * 4;
             let segment = Segment {
-                seq: word(4),
-                ack: word(8),
+                seq: u32::from_be_bytes([s0, s1, s2, s3]),
+                ack: u32::from_be_bytes([a0, a1, a2, a3]),
                 len: len.saturating_sub(u32::from(transport) + header),
-                window: u16::from_be_bytes([head[14], head[15]]),
-                flags: head[13],
-                scale: if head[13] & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
+                window: u16::from_be_bytes([w0, w1]),
+                flags,
+                scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
             };
-            let ports = (u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]]));
+            let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
             Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
         }
         protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP => {

@@ -159,6 +159,7 @@ impl<A: Number> Ranges<A> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)] // a mix of bits
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
