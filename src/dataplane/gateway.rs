@@ -378,7 +378,7 @@ fn carry_out(
             }
             Effect::Release(frame) => emit(frame, at, tables, shard, out, &mut Silent),
             Effect::Discard(frame) => {
-                unreachable(&frame, at, (tables, shard), now, out);
+                unreachable(frame, at, (tables, shard), now, out);
                 drop_at(at.index, DropReason::Unresolved, (tables, shard), &mut Silent);
             }
         }

@@ -20,7 +20,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::check::Header;
+use super::check::{Header, check_v4};
 use super::conntrack::binding::{BindingRef, Inside, NoBinding, Outside, Slice};
 use super::conntrack::tcp::Segment;
 use super::conntrack::{
@@ -299,6 +299,11 @@ impl Translator {
         if to == *tuple {
             return Ok(Plan::Plain);
         }
+        if to.reversed() == *tuple && binding.is_none() {
+            // A guest that pings its own floating IP: its answer looks like its question, and is translated alike.
+            let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
+            return Ok(Plan::Rewrite { rewrite, destination: low(to.destination) });
+        }
         let guest = rules.guests.get(inside).map_or(NOBODY, |port| port.0);
         let new = New { guest, inbound: asked.from_world, epoch: asked.epoch, data: [0; 2], binding };
         let Translator { tracker, bindings, heard_of, remembers, .. } = self;
@@ -341,6 +346,41 @@ impl Translator {
         }
         let Inside { address, port, .. } = self.bindings.get(binding)?.inside;
         Some((address, port))
+    }
+
+    /// Makes a packet that was translated, and could not leave, what it was when it came. Nothing is done to others.
+    pub(super) fn restore(&mut self, packet: &mut [u8], router: RouterIdx, now: u32) {
+        let Ok(header) = check_v4(packet, packet.len()) else { return };
+        let rules = Rules::default();
+        let asked = Asked {
+            packet,
+            header: &header,
+            router,
+            rules: &rules,
+            from_world: false,
+            to_nat: false,
+            ports: None,
+            epoch: 0,
+            now,
+        };
+        let Ok(Carried::Flow { ports, .. }) = carried(&asked) else { return };
+        let sent = Tuple {
+            zone: router.0,
+            protocol: header.protocol,
+            source: v4_key(header.source.to_bits()),
+            destination: v4_key(header.destination.to_bits()),
+            source_port: ports.0,
+            destination_port: ports.1,
+        };
+        let probe = self.tracker.probe(&sent.reversed());
+        let found = self
+            .tracker
+            .find(&probe, now)
+            .and_then(|(at, direction)| Some((self.tracker.entry(at)?, direction)));
+        let Some((entry, direction)) = found else { return };
+        let was = entry.translated(direction).reversed();
+        let rewrite = Rewrite::new(Transport::of(sent.protocol), &ends(&sent), &ends(&was));
+        let _ = rewrite.apply(packet, usize::from(header.transport), false);
     }
 
     /// An ICMP error goes the way of the packets that answer the one that it quotes.

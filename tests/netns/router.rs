@@ -51,7 +51,7 @@ const FLOATING: &str =
 const FORWARDED: &str = r#"[[floating_ip]]
 floating_network = "public"
 floating_ip_address = "203.0.113.151"
-port_forwardings = [{ protocol = "tcp", external_port = 8080, port = "web", internal_port = 5201 }]"#;
+port_forwardings = [{ protocol = "tcp", external_port = 8080, port = "guest", internal_port = 5201 }]"#;
 
 struct Scene {
     lab: Lab,
@@ -156,7 +156,7 @@ fn whole_scene(kind: &str, settings: &str) {
     for (server, client, address, port) in [
         (&*world, &*guest, "203.0.113.1", "5201"),
         (&*web, &*world, "203.0.113.150", "5201"),
-        (&*web, &*world, "203.0.113.151", "8080"),
+        (&*guest, &*world, "203.0.113.151", "8080"),
         (&*web, &*green, "203.0.113.150", "5201"),
         (&*web, &*green, "10.0.0.11", "5201"),
     ] {

@@ -253,6 +253,31 @@ fn rfc_4787_req_9_a_guest_reaches_floating_ips_its_own_too() {
 }
 
 #[test]
+fn a_guest_pings_its_own_floating_ip() {
+    let mut sw = settled(&format!("{EDGE}{FLOATING}"));
+    sw.send("b", out_of(B, "ip src=10.0.0.11 dst=203.0.113.150 icmp echo id=7 seq=1"));
+    sw.expect("b", into(B, "ip src=203.0.113.150 dst=10.0.0.11 ttl=63 icmp echo id=7 seq=1"));
+    sw.send("b", out_of(B, "ip src=10.0.0.11 dst=203.0.113.150 icmp reply id=7 seq=1"));
+    sw.expect("b", into(B, "ip src=203.0.113.150 dst=10.0.0.11 ttl=63 icmp reply id=7 seq=1"));
+    sw.forget();
+}
+
+#[test]
+fn a_guest_is_told_that_a_host_outside_does_not_answer() {
+    let mut sw = settled(EDGE);
+    sw.send("a", out_of(A, "ip src=10.0.0.10 dst=203.0.113.77 udp sport=4000 dport=53"));
+    for _ in 0..4 {
+        sw.advance(secs(1));
+        sw.settle();
+    }
+    let told = sw.take("a").bytes;
+    assert_eq!(told[26..34], [10, 0, 0, 1, 10, 0, 0, 10]);
+    assert_eq!((told[34], told[35]), (3, 1), "host unreachable");
+    assert_eq!(told[54..62], [10, 0, 0, 10, 203, 0, 113, 77], "about what the guest has sent");
+    sw.forget();
+}
+
+#[test]
 fn a_forwarded_port_leads_to_another() {
     let mut sw = settled(&format!("{EDGE}{FORWARDED}"));
     sw.send("w", from_world("ip src=198.51.100.9 dst=203.0.113.151 tcp sport=999 dport=8080 flags=S seq=5"));
