@@ -14,6 +14,9 @@
 //! Entries carry the epoch of the tables that they were decided under. At the first packet after a change an entry is looked at
 //! again; it stays if what it says is still true, and its binding stays while the pool has its address.
 //!
+//! SCTP's ports are under a CRC that NAT cannot bring up to date, so they are left alone: like a protocol without ports it is
+//! one inside host's at each SNAT address.
+//!
 //! ICMP errors are translated by the packet that they quote (RFC 5508, REQ-3 to REQ-5). An unasked-for SYN is dropped in
 //! silence (RFC 5382, REQ-4).
 
@@ -519,7 +522,7 @@ fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
             let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
             Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
         }
-        protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP => {
+        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
             let &[a, b, c, d] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
             flow((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
         }
@@ -551,7 +554,7 @@ fn quoted(message: &[u8], router: RouterIdx) -> Option<Tuple> {
     let destination = v4_key(u32::from_be_bytes([d0, d1, d2, d3]));
     let rest = quote.get(header..)?;
     let ports = match kind {
-        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP => {
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
             let &[a, b, c, d] = rest.first_chunk()?;
             (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
         }

@@ -119,7 +119,7 @@
 //! | `port` | what the address stands for; this or `port_forwardings` | nothing |
 //! | `fixed_ip_address` | which of the port's | its only IPv4 one |
 //! | `port_forwardings` | list of `{ protocol, external_port, port, internal_port, internal_ip_address }` | none |
-//! | | `protocol`: `"tcp"`, `"udp"`, `"sctp"`, `"dccp"` | needed |
+//! | | `protocol`: `"tcp"`, `"udp"`, `"dccp"` | needed |
 //! | | `external_port` or `external_port_range` (`"8000-8010"`) | needed |
 //! | | `internal_port` or `internal_port_range`, as many | the same as outside |
 //!

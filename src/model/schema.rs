@@ -348,7 +348,7 @@ pub struct FloatingTarget {
 /// Ports of a floating IP that lead to ports of a fixed one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortForwarding {
-    /// TCP, UDP, SCTP or DCCP, by its number (IANA).
+    /// TCP, UDP or DCCP, by its number (IANA).
     pub protocol: u8,
     /// First and last port of the floating IP.
     pub external_ports: (u16, u16),

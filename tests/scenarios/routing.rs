@@ -270,6 +270,35 @@ fn a_route_leads_over_its_next_hop() {
 }
 
 #[test]
+fn the_mss_is_lowered_where_the_router_is_to() {
+    let clamping = TWO.replace("name = \"r\"\n", "name = \"r\"\nmss_clamping = true\n");
+    let syn = |to: &str, from: &str, ttl: u8| {
+        spec(&format!(
+            "eth src={from} dst={to} ip src=10.0.1.10 dst=10.0.2.11 ttl={ttl} tcp sport=1 dport=2 flags=S"
+        ))
+    };
+    let mss = |wire: &Wire| -> Vec<u8> { wire.bytes[54..].to_vec() };
+    for (text, lowered) in [(TWO, false), (&clamping, true)] {
+        let mut sw = settled(text);
+        let mut sent = syn(RED, &A.to_string(), 64).bytes;
+        // Four bytes of options: an MSS of 1460.
+        sent.truncate(54);
+        sent.extend([2, 4, 5, 0xb4]);
+        sent[16..18].copy_from_slice(&44u16.to_be_bytes());
+        sent[46] = 0x60;
+        sent[24..26].copy_from_slice(&[0, 0]);
+        let sum = sent[14..34].chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(p[1])).sum::<u32>();
+        let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+        sent[24..26].copy_from_slice(&sum.to_be_bytes());
+        sw.send("a", sent);
+        let got = sw.take("b");
+        // Network blue has an MTU of 1400.
+        assert_eq!(mss(&got), if lowered { vec![2, 4, 5, 0x50] } else { vec![2, 4, 5, 0xb4] });
+        sw.forget();
+    }
+}
+
+#[test]
 fn addresses_are_announced_when_they_appear() {
     let mut sw = Switch::from(TWO);
     sw.settle();

@@ -28,6 +28,7 @@ use super::fragments::{Key, Outcome, Piece};
 use super::ingress::Classified;
 use super::nat::{self, Asked, Plan};
 use super::out::Out;
+use super::rewrite::Transport;
 use super::tracer::Tracer;
 use super::{Sent, Shard, flow, rewrite, segment};
 use crate::frame::Frame;
@@ -39,10 +40,13 @@ use crate::tables::tunnel::{key_address, v4_key};
 use crate::tables::{PortEntry, Tables};
 use crate::types::{Instant, Mac, PortIdx};
 use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
+use crate::wire::protocol;
 use errors::tell;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
+/// Bytes of a TCP header without options.
+const TCP_HEADER: u16 = 20;
 /// ICMP errors a second that an interface causes, and at once (RFC 1812, 4.3.2.8; RFC 4443, 2.4(f)).
 pub(super) const ERRORS: (u32, u32) = (100, 50);
 
@@ -281,6 +285,7 @@ fn way<'t>(
                 return Ok(Way::Home);
             };
             check_hop(frame, header.hops, &to)?;
+            clamp(frame, &header, at, &to);
             rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
             Ok(Way::Out(to, next))
         }
@@ -335,6 +340,7 @@ fn v4<'t>(
     if !to_nat && (!leads_out || from_world) {
         let Some((to, next)) = found else { return Ok(Way::Home) };
         check_hop(frame, header.hops, &to)?;
+        clamp(frame, header, at, &to);
         rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
         return Ok(Way::Out(to, next));
     }
@@ -370,6 +376,7 @@ fn v4<'t>(
     }
     let Some((to, next)) = found else { return Ok(Way::Home) };
     check_hop(frame, header.hops, &to)?;
+    clamp(frame, header, at, &to);
     let transport = usize::from(header.transport);
     let offload = frame.offload;
     let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
@@ -432,6 +439,18 @@ fn next<'t>(
         }
     });
     Ok(Some((to, next)))
+}
+
+/// Lowers the MSS that a TCP end announces to what the networks on its way here carry, where the router does that.
+#[inline(always)]
+fn clamp<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
+    if at.router.mss_clamping && header.protocol == protocol::TCP && header.has_transport() {
+        let transport = HEADER + usize::from(header.transport);
+        let partial = Transport::Tcp.is_partial(&frame.offload, transport);
+        let mtu = at.interface.mtu.min(to.interface.mtu);
+        let mss = mtu.saturating_sub(header.transport).saturating_sub(TCP_HEADER);
+        rewrite::clamp_mss(frame.head_mut().get_mut(transport..).unwrap_or_default(), mss, partial);
+    }
 }
 
 /// Whether a packet has a hop left, and fits the network that it goes to.

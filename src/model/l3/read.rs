@@ -16,7 +16,7 @@ use crate::model::text::{Gateway, Ip, IpRange, PortRange, Prefix};
 use crate::types::Mac;
 
 /// Protocols with ports that can be forwarded, by their IANA numbers.
-const PROTOCOLS: &[(&str, u8)] = &[("tcp", 6), ("udp", 17), ("sctp", 132), ("dccp", 33)];
+const PROTOCOLS: &[(&str, u8)] = &[("tcp", 6), ("udp", 17), ("dccp", 33)];
 /// The longest timeout in seconds, and bounds of the tables' size.
 const TIMEOUT_MAX: u32 = 1_000_000;
 const ENTRIES_MIN: u32 = 1024;

@@ -703,7 +703,7 @@ fn mistakes_of_floating_ips() {
         (
             "floating_network = 'pub'\nport_forwardings = [{ protocol = 'icmp', external_port = 0, internal_port = 65536, port = 'web1', portt = 1 }]",
             &[
-                "7:34 floating_ip[#1].port_forwardings.protocol: `icmp` is not known here (one of `tcp`, `udp`, `sctp`, `dccp`)",
+                "7:34 floating_ip[#1].port_forwardings.protocol: `icmp` is not known here (one of `tcp`, `udp`, `dccp`)",
                 "7:58 floating_ip[#1].port_forwardings.external_port: 0 is outside of 1 to 65535",
                 "7:77 floating_ip[#1].port_forwardings.internal_port: 65536 is outside of 1 to 65535",
                 "7:99 floating_ip[#1].port_forwardings.portt: unknown key (did you mean `port`?)",

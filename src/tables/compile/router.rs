@@ -224,6 +224,7 @@ fn add_interface(
     if let Some(Some(entry)) = tables.networks.get_mut(network_index.index()) {
         entry.admit(leg.port);
         let known = interface.all_addresses().chain([IpAddr::V6(interface.link_local())]);
+        let known = known.filter(|_| router.admin_state_up);
         entry.hosts.extend(known.map(|address| (address, Host { mac: leg.mac, is_here: true })));
     }
     let entry = PortEntry {
