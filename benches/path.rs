@@ -51,6 +51,7 @@ fn trunk(name: &str) -> Option<PortEntry> {
 fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
     let members = (0..ports.len() as u16).map(PortIdx).collect();
     let network = NetEntry {
+        hosts: HashMap::new(),
         name: "blue".into(),
         vlan: VlanId::new(120),
         members,
@@ -335,7 +336,7 @@ impl Overlay {
             });
         });
         if !self.bench.samples.is_empty() {
-            self.bench.shard.tunnels.flush(&self.bench.tables);
+            self.bench.shard.tally.flush(&self.bench.tables);
             let all: u64 = self.bench.tables.ports.iter().flatten().map(|p| p.counters.forwarded.get()).sum();
             assert!(all > 0, "frames pass");
             for port in self.bench.tables.ports.iter().flatten().filter(|_| encapsulate) {

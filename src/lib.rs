@@ -6,7 +6,8 @@
 //! ports/*  ──rx burst──▶ dataplane::process ──▶ Out ──tx──▶ ports/*       (same worker)
 //!                          │ ingress: header, VLAN or tunnel, network
 //!                          │                                  └──▶ worker::mesh ──▶ another worker's Out
-//!                          │ bridge:  learn, look up, flood
+//!                          │ bridge:  learn, look up, flood ◀──┐
+//!                          │ router:  route, NAT, neighbour ───┘
 //!                          │ egress:  MTU, tag or tunnel, offload
 //!                          ▼
 //!                        dropped, with a stats::DropReason

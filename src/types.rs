@@ -169,6 +169,10 @@ index! {
     NetIdx
 }
 index! {
+    /// A router's place in [`crate::tables::Tables`]: stable over reloads for as long as the router lives.
+    RouterIdx
+}
+index! {
     /// A worker, counted from 0 in the order of `switch.workers`.
     WorkerIdx
 }

@@ -45,6 +45,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataplane/fdb.rs", "sys", "the prefetch instruction, which is pure"),
     ("cli/frame_spec.rs", "dataplane", "the header of VXLAN, which one file alone knows"),
+    ("dataplane/conntrack/index.rs", "sys", "tables on huge pages, and the prefetch instruction"),
+    ("dataplane/conntrack/slab.rs", "sys", "as above"),
 ];
 
 /// Modules that are pure, and words that would make them see a clock, a thread, a file or a logger.

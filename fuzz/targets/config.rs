@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
                 .ports
                 .iter()
                 .flatten()
-                .filter(|port| !matches!(port.segments, Segments::Tunnel(_) | Segments::Resolver));
+                .filter(|port| !matches!(port.segments, Segments::Tunnel(_) | Segments::Resolver | Segments::Router(_)));
             assert_eq!(own.count(), devices.len());
             assert_eq!(tables.networks.iter().flatten().count(), model.networks.len());
         }

@@ -286,7 +286,7 @@ fn one(scene: &mut Scene, bytes: Vec<u8>, offload: Offload, now: Instant, out: &
     let mut explain = Explain::default();
     process(&mut burst, port, &scene.tables, &mut scene.shard, now, out, &mut explain);
     underlay::resolve(&scene.tables, &mut scene.shard, now, out);
-    scene.shard.tunnels.flush(&scene.tables);
+    scene.shard.tally.flush(&scene.tables);
     let (after, peers_after) = (counters.snapshot(), peers(scene));
     let steps = &explain.steps;
 

@@ -183,12 +183,14 @@ impl State {
     /// Frees the slots of what the model in force does not name, and removes the TAPs of guests that are gone.
     pub(super) fn forget(&mut self) {
         let State { places, slots, model, journal, .. } = self;
-        let tunnels = &places.tunnels;
+        let (tunnels, interfaces) = (&places.tunnels, &places.interfaces);
         places.ports.release(|key| match key {
             AttachmentKey::Tunnel(remote) => tunnels.contains_key(remote),
             AttachmentKey::Resolver => model.overlay.is_some(),
+            AttachmentKey::Interface(router, mac) => interfaces.contains_key(&(router.clone(), *mac)),
             key => slots.contains_key(key),
         });
+        places.routers.release(|name| model.routers.iter().any(|router| router.name == *name));
         places.networks.release(|name| model.networks.iter().any(|network| network.name == *name));
         let guests: HashSet<&str> = model
             .ports

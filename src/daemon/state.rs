@@ -12,7 +12,7 @@ use super::devices::{self, Failure, Opened, Site};
 use super::journal::Journal;
 use super::workers::{Workers, seed};
 use crate::dataplane::fdb::Fdb;
-use crate::dataplane::{hear, sync_fdb};
+use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
 use crate::tables::compile::{Device, Places, compile};
@@ -167,7 +167,10 @@ impl State {
     pub(super) fn follow_fdb(&mut self, now: Instant) {
         let State { workers, fdb, .. } = self;
         let tables = workers.tables();
-        workers.mesh().control_events(|event| hear(fdb, &tables, event));
+        workers.mesh().control_events(|event| match event {
+            Event::Fdb(event) => hear(fdb, &tables, event),
+            Event::Neighbour(_) => {}
+        });
         fdb.sweep(now.0);
     }
 

@@ -12,12 +12,14 @@ use crate::control::view::{TraceOutput, TraceStep};
 use crate::dataplane::fdb::Fdb;
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Explain;
-use crate::dataplane::{Shard, process, underlay};
+use crate::dataplane::{Shard, gateway, process, underlay};
 use crate::frame::{Burst, Pool};
 use crate::stats::PortSnapshot;
 use crate::tables::{PortEntry, Segments, Tables};
-use crate::types::{Instant, PortIdx};
+use crate::types::{Instant, PortIdx, WorkerIdx};
 
+/// Connections that there is room for: the traced frame's.
+const CONNECTIONS: u32 = 64;
 /// Buffers for a traced frame and its copies.
 const BUFFERS: (u32, u32) = (8192, 16);
 
@@ -51,12 +53,20 @@ pub fn trace(
     // gets another one.
     underlay::configure(&mut shard, &tables.detached(), now, &mut out);
     out.flush(|_, frames| frames.clear());
-    let tables = tables.detached();
+    let mut tables = tables.detached();
+    // Here is the home of all routers; it knows no connection and no neighbour that it had to ask for.
+    for port in tables.ports.iter_mut().flatten().filter(|port| port.interface().is_some()) {
+        port.worker = WorkerIdx(0);
+    }
+    tables.conntrack.max_entries = CONNECTIONS;
     shard.sync(&tables);
+    gateway::configure(&tables, &mut shard, WorkerIdx(0), now, &mut out);
+    out.flush(|_, frames| frames.clear());
     let Some(frame) = shard.pool.frame_from(frame) else { return Ok(None) };
     let mut burst: Burst = [frame].into_iter().collect();
     process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
-    shard.tunnels.flush(&tables);
+    gateway::serve(&tables, &mut shard, now, &mut out);
+    shard.tally.flush(&tables);
     let mut outputs = Vec::new();
     let resolver = tables.underlay.as_ref().map(|underlay| underlay.resolver);
     out.flush(|to, frames| {

@@ -1,5 +1,5 @@
-//! What the switch answers by itself on a network, because a tunnel made it necessary: that a packet is too big for the path,
-//! and who has an address on another host.
+//! What the switch answers by itself on a network, because no device there does: that a packet is too big for a tunnel's
+//! path, and who has an address that is a router's, or a port's on another host.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use super::{Sent, Shard};
 use crate::frame::Frame;
 use crate::services::{arp, icmp, nd};
 use crate::stats::DropReason;
-use crate::tables::Tables;
-use crate::types::{Mac, NetIdx, PortIdx};
+use crate::tables::{Host, Tables};
+use crate::types::{NetIdx, PortIdx};
 use crate::wire::ethernet::{ARP, IPV6};
 
 /// Tells the sender of a frame that packets of more than `mtu` bytes do not get there (RFC 1191, section 4; RFC 4443,
@@ -30,31 +30,35 @@ pub(super) fn too_big(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
+    // What came out of a tunnel is its sender's host's business.
+    tables.port(back).filter(|port| port.tunnel().is_none()).ok_or(DropReason::MtuExceeded)?;
     let message = icmp::too_big(frame.head(), mtu).ok_or(DropReason::MtuExceeded)?;
     tracer.say("egress", || format!("its packet is longer than {mtu} bytes: its sender is told so by ICMP"));
     reply(&message, back, network, (tables, shard), out, tracer)
 }
 
-/// Answers an ARP request or a neighbour solicitation for an address of a port on another host; nothing for other frames.
+/// Answers an ARP request or a neighbour solicitation for an address of a router or of a port on another host; nothing for
+/// other frames.
 #[cold]
 pub(super) fn neighbour(
     frame: &Frame,
     classified: &Classified,
-    neighbours: &HashMap<IpAddr, Mac>,
+    hosts: &HashMap<IpAddr, Host>,
     (tables, shard): (&Tables, &mut Shard),
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Option<Result<Sent, DropReason>> {
     let head = frame.head();
     let kind = u16::from_be_bytes(*head.get(12..)?.first_chunk()?);
+    let find = |address: IpAddr| hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel);
     let message = match kind {
-        ARP => arp::answer(head, |address| neighbours.get(&IpAddr::V4(address)).copied())?.to_vec(),
-        IPV6 => nd::answer(head, |address| neighbours.get(&IpAddr::V6(address)).copied())?.to_vec(),
+        ARP => arp::answer(head, |address| find(address.into()).map(|host| host.mac))?.to_vec(),
+        IPV6 => {
+            nd::answer(head, |address| find(address.into()).map(|host| (host.mac, host.is_here)))?.to_vec()
+        }
         _ => return None,
     };
-    tracer.say("bridge", || {
-        "asks for an address of a port on another host: answered from its entry".to_owned()
-    });
+    tracer.say("bridge", || "asks for an address that is known: answered here".to_owned());
     Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
 }
 
@@ -70,9 +74,9 @@ fn reply(
     let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
     let exit = Exit { to: back, index, network, from_tunnel: false };
     let port = match egress::admit(&frame, &exit, tables) {
-        Ok(port) if port.tunnel().is_none() => port,
+        Ok(port) => port,
         Err(Refused::Drop(reason)) => return Err(reason),
-        _ => return Err(DropReason::MtuExceeded),
+        Err(Refused::TooBig(_)) => return Err(DropReason::MtuExceeded),
     };
     egress::send(frame, &exit, port, (tables, shard), out, tracer)?;
     Ok(Sent::Answered)

@@ -6,7 +6,7 @@ use super::fdb::{FdbEvent, Learned, Limits};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Sent, Shard, answer};
+use super::{Event, Sent, Shard, answer};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::{NetEntry, Tables};
@@ -34,7 +34,7 @@ pub(super) fn learn(
     }
     let key = classified.source.key;
     if matches!(learned, Learned::New | Learned::Moved(_) | Learned::Refreshed) {
-        shard.tell(FdbEvent { key, port: ingress, seen: now });
+        shard.tell(Event::Fdb(FdbEvent { key, port: ingress, seen: now }));
     }
     tracer.say("bridge", || match learned {
         Learned::New => format!("learns {} behind port {}", key.mac(), port.name),
@@ -77,12 +77,10 @@ pub(super) fn forward(
             }
         };
     }
-    if let Some(tunnels) = &network.tunnels
-        && classified.is_group
-        && !classified.from_tunnel
-        && !tunnels.neighbours.is_empty()
+    if classified.is_group
+        && !network.hosts.is_empty()
         && let Some(sent) =
-            answer::neighbour(&frame, classified, &tunnels.neighbours, (tables, shard), out, tracer)
+            answer::neighbour(&frame, classified, &network.hosts, (tables, shard), out, tracer)
     {
         return sent;
     }

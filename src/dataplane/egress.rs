@@ -2,6 +2,7 @@
 //! that port's queue.
 
 use super::out::Out;
+use super::router::Delivered;
 use super::tracer::Tracer;
 use super::{Shard, segment, tunnel};
 use crate::frame::Frame;
@@ -67,8 +68,15 @@ pub(super) fn send(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    if let Segments::Tunnel(tunnel) = &port.segments {
-        return send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer);
+    match &port.segments {
+        Segments::Tunnel(tunnel) => {
+            return send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer);
+        }
+        Segments::Router(_) => {
+            let delivered = Delivered { frame, interface: exit.to };
+            return shard.delivered.try_push(delivered).map_err(|_| DropReason::NoBuffer);
+        }
+        _ => {}
     }
     let tag = port.segments.egress_tag(exit.index, exit.network);
     match tag {
@@ -107,20 +115,22 @@ fn send_tunnel(
         format!("leaves by the underlay in a tunnel to {}, VNI {}", port.name, tunnels.vni)
     });
     if frame.offload.is_done() {
-        shard.tunnels.count_tx(exit.to, exit.index, frame.len() as u64);
+        shard.tally.count_tx(exit.to, frame.len() as u64);
+        shard.tally.count_tunnel_tx(exit.index, frame.len() as u64);
         let to = tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay)?;
         out.push(to, frame);
         say_if_unresolved(to == underlay.resolver, port, tracer);
         return Ok(());
     }
     let (mut lost, mut waits) = (None, false);
-    let mut tally = std::mem::take(&mut shard.tunnels);
+    let mut tally = std::mem::take(&mut shard.tally);
     let finished = finish(
         frame,
         port,
         shard,
         |mut frame| {
-            tally.count_tx(exit.to, exit.index, frame.len() as u64);
+            tally.count_tx(exit.to, frame.len() as u64);
+            tally.count_tunnel_tx(exit.index, frame.len() as u64);
             match tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay) {
                 Ok(to) => {
                     waits = to == underlay.resolver;
@@ -131,7 +141,7 @@ fn send_tunnel(
         },
         tracer,
     );
-    shard.tunnels = tally;
+    shard.tally = tally;
     finished?;
     say_if_unresolved(waits, port, tracer);
     lost.map_or(Ok(()), Err)

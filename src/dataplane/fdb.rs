@@ -409,7 +409,7 @@ impl Fdb {
 /// The two halves of a product, one over the other.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // a hash folds
-fn fold(value: u64, factor: u64) -> u64 {
+pub(super) fn fold(value: u64, factor: u64) -> u64 {
     let product = u128::from(value) * u128::from(factor);
     (product >> 64) as u64 ^ product as u64
 }

@@ -13,12 +13,24 @@
 
 mod answer;
 mod bridge;
+pub mod check;
+#[allow(clippy::indexing_slicing)]
+// numbers are its own: they come from its index and lists, never from a packet
+pub mod conntrack;
 mod egress;
 #[allow(clippy::indexing_slicing)] // table indices come from its own hash mask
 pub mod fdb;
+mod flow;
+#[allow(clippy::indexing_slicing)] // indices are its own: slots, and classes of their weight
+pub mod fragments;
+pub mod gateway;
 mod ingress;
+pub mod nat;
 pub mod out;
+pub mod rewrite;
+pub mod router;
 pub mod segment;
+pub mod tally;
 pub mod tracer;
 pub mod tunnel;
 pub mod underlay;
@@ -26,14 +38,19 @@ pub mod underlay;
 use arrayvec::ArrayVec;
 
 use crate::frame::{BURST, Burst, Frame, Pool, take_each};
+use crate::services::icmp::Bucket;
 use crate::stats::DropReason;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, NetIdx, PortIdx};
 use fdb::{Fdb, FdbEvent, FdbKey};
+use gateway::Gateways;
 use ingress::{Classified, Stop};
+use nat::Translator;
 use out::Out;
+use router::Delivered;
+use router::neighbours::{NeighbourEvent, Neighbours};
+use tally::Tally;
 use tracer::Tracer;
-use tunnel::tally::Tally;
 use underlay::{Notes, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
@@ -50,16 +67,27 @@ pub struct Shard {
     /// Its buffers.
     pub pool: Pool,
     /// What it learned and has not yet told the other workers.
-    pub events: Vec<FdbEvent>,
+    pub events: Vec<Event>,
     /// Why the last frame that was dropped was; for capture and trace.
     pub last_drop: Option<DropReason>,
     /// The local VTEP's own stack, with the worker that owns the underlay's device.
     pub vtep: Option<Vtep>,
     /// What the control thread should know.
     pub notes: Notes,
-    /// Frames through tunnels, not yet added to their counters.
-    pub tunnels: Tally,
+    /// Frames of ports without a device, not yet added to their counters.
+    pub tally: Tally,
+    /// What is known of routers' neighbours.
+    pub neighbours: Neighbours,
+    /// Connections of the routers that this worker translates for.
+    pub nat: Option<Box<Translator>>,
+    /// The routers' interfaces that this worker is the home of.
+    pub gateways: Gateways,
+    /// Frames for routers, until the burst that they came with has passed the bridge.
+    delivered: ArrayVec<Delivered, BURST>,
+    /// How many ICMP errors each router's interface may still cause.
+    errors: Vec<Bucket>,
     fdb_epoch: u64,
+    seed: u64,
 }
 
 impl Shard {
@@ -73,23 +101,40 @@ impl Shard {
             last_drop: None,
             vtep: None,
             notes: Notes::default(),
-            tunnels: Tally::default(),
+            tally: Tally::default(),
+            neighbours: Neighbours::new(seed),
+            nat: None,
+            gateways: Gateways::default(),
+            delivered: ArrayVec::new(),
+            errors: Vec::new(),
             fdb_epoch: 0,
+            seed,
         }
     }
 
-    fn tell(&mut self, event: FdbEvent) {
+    fn tell(&mut self, event: Event) {
         if self.events.len() < MAX_EVENTS {
             self.events.push(event);
         }
     }
 
+    /// Whether one more ICMP error may be sent because of what came by this interface.
+    fn may_tell(&mut self, interface: PortIdx, now: Instant) -> bool {
+        self.errors.get_mut(interface.index()).is_some_and(|bucket| bucket.take(now))
+    }
+
     /// Brings the memory in line with newly published tables: forgets what is no longer there, takes over static MACs.
     pub fn sync(&mut self, tables: &Tables) {
-        self.tunnels.make_room(tables);
+        self.tally.make_room(tables);
+        if !tables.routers.is_empty() && self.errors.len() < tables.ports.len() {
+            let (rate, burst) = router::ERRORS;
+            self.errors.resize(tables.ports.len(), Bucket::new(rate, burst, Instant(0)));
+        }
         if self.fdb_epoch != tables.fdb_epoch {
             self.fdb_epoch = tables.fdb_epoch;
             sync_fdb(&mut self.fdb, tables);
+            let is_there = |port| tables.port(port).is_some_and(|port| port.interface().is_some());
+            self.neighbours.sync(&tables.known_hosts, is_there);
         }
     }
 }
@@ -103,6 +148,27 @@ pub fn sync_fdb(fdb: &mut Fdb, tables: &Tables) {
     fdb.retain(|entry| !entry.is_static && tables.is_member(entry.key.network(), entry.port));
     for &(network, mac, port) in &tables.static_macs {
         fdb.set_static(FdbKey::new(network, mac), port);
+    }
+}
+
+/// What a worker learned and tells the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Where a MAC is.
+    Fdb(FdbEvent),
+    /// Which MAC a router's neighbour has.
+    Neighbour(NeighbourEvent),
+}
+
+impl Shard {
+    /// Takes over what another worker learned.
+    pub fn hear(&mut self, tables: &Tables, event: Event, now: Instant) {
+        match event {
+            Event::Fdb(event) => hear(&mut self.fdb, tables, event),
+            Event::Neighbour(event) => {
+                self.neighbours.hear(event, u32::try_from(now.secs()).unwrap_or(u32::MAX));
+            }
+        }
     }
 }
 
@@ -187,7 +253,8 @@ pub fn process(
         match tunnel {
             None => ends.count(ended, port),
             Some((peer, network)) => {
-                shard.tunnels.count_rx(peer, network, bytes, ended);
+                shard.tally.count_rx(peer, bytes, ended);
+                shard.tally.count_tunnel_rx(network, bytes);
                 if !matches!(ended, Ok(Sent::Forwarded | Sent::Flooded))
                     && let Some(peer) = tables.port(peer)
                 {
@@ -198,6 +265,9 @@ pub fn process(
         }
     });
     ends.flush(port);
+    if !shard.delivered.is_empty() {
+        router::route(tables, shard, now, out, tracer);
+    }
 }
 
 /// The tunnel port and the network of a frame that came out of a tunnel. It is consumed where it arrived and begins anew at

@@ -39,6 +39,12 @@ impl Out {
         std::mem::take(queue)
     }
 
+    /// Takes all frames of one of the ports that `wanted` names; nothing: none of them has any.
+    pub fn take_from(&mut self, wanted: impl Fn(PortIdx) -> bool) -> Option<(PortIdx, Vec<Frame>)> {
+        let port = self.active.iter().copied().find(|port| wanted(*port))?;
+        Some((port, self.take(port)))
+    }
+
     /// Whether frames stand in a port's queue.
     #[inline(always)]
     pub fn holds(&self, port: PortIdx) -> bool {

@@ -9,7 +9,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{
-    AttachmentKey, Device, Interface, Model, Network, Origin, Overlay, PhysicalNetwork, Port, Switch,
+    AttachmentKey, Conntrack, Device, FloatingIp, Interface, Model, Network, Origin, Overlay,
+    PhysicalNetwork, Port, Router, Subnet, Switch, Timeouts,
 };
 
 /// The difference between two models. Lists are in the order of the new model, of the old one for what is removed.
@@ -31,18 +32,47 @@ pub struct Diff {
     pub networks_removed: Vec<String>,
     /// Names of networks with another segment, MTU or limit.
     pub networks_changed: Vec<String>,
-    /// Settings of `[switch]` that can be applied while running, in words.
+    /// Subnets, by name, with another prefix, network or gateway. Their pools have done their work: addresses stand in
+    /// the objects that have them.
+    pub subnets: Changes,
+    /// Routers, by name.
+    pub routers: Changes,
+    /// Floating IPs, by address.
+    pub floating_ips: Changes,
+    /// Settings of `[switch]` and `[conntrack]` that can be applied while running, in words.
     pub settings: Vec<String>,
-    /// Settings of `[switch]` that stay as they are until a restart, in words.
+    /// Settings of `[switch]` and `[conntrack]` that stay as they are until a restart, in words.
     pub restart: Vec<String>,
+}
+
+/// What differs among objects of a kind without a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// New ones.
+    pub added: Vec<String>,
+    /// Those that are gone.
+    pub removed: Vec<String>,
+    /// Those that stay, but not as they were.
+    pub changed: Vec<String>,
 }
 
 /// What it takes to get from `old` to `new`.
 pub fn diff(old: &Model, new: &Model) -> Diff {
     let mut diff = Diff::default();
     attachments(old, new, &mut diff);
-    networks(old, new, &mut diff);
+    let networks = changes(&old.networks, &new.networks, placeless, |n| n.name.clone());
+    diff.networks_added = networks.added;
+    diff.networks_removed = networks.removed;
+    diff.networks_changed = networks.changed;
+    diff.subnets = changes(&old.subnets, &new.subnets, bare_subnet, |s| s.name.clone());
+    let placeless_router = |router: &Router| Router { origin: Origin::default(), ..router.clone() };
+    diff.routers = changes(&old.routers, &new.routers, placeless_router, |r| r.name.clone());
+    let placeless_floating =
+        |floating: &FloatingIp| FloatingIp { origin: Origin::default(), ..floating.clone() };
+    let address = |floating: &FloatingIp| floating.floating_ip_address.to_string();
+    diff.floating_ips = changes(&old.floating_ips, &new.floating_ips, placeless_floating, address);
     settings(&old.switch, &new.switch, &mut diff);
+    conntrack(&old.conntrack, &new.conntrack, &mut diff);
     diff
 }
 
@@ -151,19 +181,37 @@ fn attachments(old: &Model, new: &Model, diff: &mut Diff) {
         old.attachments().map(|device| device.key).filter(|key| before.contains_key(key)).collect();
 }
 
-fn networks(old: &Model, new: &Model, diff: &mut Diff) {
-    let mut before: HashMap<&str, &Network> = old.networks.iter().map(|n| (n.name.as_str(), n)).collect();
-    for network in &new.networks {
-        match before.remove(network.name.as_str()) {
-            None => diff.networks_added.push(network.name.clone()),
-            Some(was) if placeless(was) != placeless(network) => {
-                diff.networks_changed.push(network.name.clone())
-            }
+/// A subnet as far as it decides about anything.
+fn bare_subnet(subnet: &Subnet) -> Subnet {
+    Subnet { origin: Origin::default(), allocation_pools: Vec::new(), ..subnet.clone() }
+}
+
+/// What differs between two lists of objects, of which `bare` leaves what counts. Two networks may have floating IPs of
+/// one address, so several objects may share a name.
+fn changes<T: PartialEq>(
+    old: &[T],
+    new: &[T],
+    bare: impl Fn(&T) -> T,
+    name: impl Fn(&T) -> String,
+) -> Changes {
+    let mut before: HashMap<String, Vec<&T>> = HashMap::new();
+    for object in old.iter().rev() {
+        before.entry(name(object)).or_default().push(object);
+    }
+    let mut changes = Changes::default();
+    for object in new {
+        match before.get_mut(&name(object)).and_then(Vec::pop) {
+            None => changes.added.push(name(object)),
+            Some(was) if bare(was) != bare(object) => changes.changed.push(name(object)),
             Some(_) => {}
         }
     }
-    let gone = old.networks.iter().filter(|network| before.contains_key(network.name.as_str()));
-    diff.networks_removed = gone.map(|network| network.name.clone()).collect();
+    for object in old {
+        if before.get_mut(&name(object)).and_then(Vec::pop).is_some() {
+            changes.removed.push(name(object));
+        }
+    }
+    changes
 }
 
 fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
@@ -198,16 +246,45 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     restart("buffers", old.buffers != *buffers, old.buffers.to_string(), buffers.to_string());
 }
 
+fn conntrack(old: &Conntrack, new: &Conntrack, diff: &mut Diff) {
+    // Taken apart, so that a new setting cannot be forgotten here.
+    let Conntrack { max_entries, max_entries_per_guest, timeouts } = new;
+    let Timeouts { tcp_transitory, tcp_established, tcp_closing, udp, icmp, other } = timeouts;
+    let was = &old.timeouts;
+    let live = [
+        ("max_entries_per_guest", old.max_entries_per_guest, max_entries_per_guest),
+        ("timeouts.tcp_transitory", was.tcp_transitory, tcp_transitory),
+        ("timeouts.tcp_established", was.tcp_established, tcp_established),
+        ("timeouts.tcp_closing", was.tcp_closing, tcp_closing),
+        ("timeouts.udp", was.udp, udp),
+        ("timeouts.icmp", was.icmp, icmp),
+        ("timeouts.other", was.other, other),
+    ];
+    for (name, from, to) in live.into_iter().filter(|(_, from, to)| from != *to) {
+        diff.settings.push(format!("conntrack.{name}: {from} becomes {to}"));
+    }
+    // The table is made when a worker starts.
+    if old.max_entries != *max_entries {
+        let (name, from) = ("conntrack.max_entries", old.max_entries);
+        diff.restart.push(format!("{name}: {from} stays until a restart, which makes it {max_entries}"));
+    }
+}
+
 /// One line for each difference, `+`, `-`, `~` or `!` in front; nothing for no difference.
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
-        let mut networks = |sign: char, names: &[String], what: &str| {
-            lines.extend(names.iter().map(|name| format!("{sign} network \"{name}\"{what}")));
+        let mut objects = |kind: &str, removed: &[String], added: &[String], changed: &[String]| {
+            for (sign, names) in [('-', removed), ('+', added), ('~', changed)] {
+                lines.extend(names.iter().map(|name| format!("{sign} {kind} \"{name}\"")));
+            }
         };
-        networks('-', &self.networks_removed, "");
-        networks('+', &self.networks_added, "");
-        networks('~', &self.networks_changed, "");
+        objects("network", &self.networks_removed, &self.networks_added, &self.networks_changed);
+        for (kind, Changes { added, removed, changed }) in
+            [("subnet", &self.subnets), ("router", &self.routers), ("floating IP", &self.floating_ips)]
+        {
+            objects(kind, removed, added, changed);
+        }
         let mut devices = |sign: char, keys: &[AttachmentKey], what: &str| {
             lines.extend(keys.iter().map(|key| format!("{sign} {key}{what}")));
         };

@@ -3,23 +3,18 @@
 
 use super::reader::Later;
 
-const NO_SUBNET: &str = "leave it out: give addresses to guests by hand and to a tap with `address`";
 const NO_FILTER: &str = "leave it out: networks keep guests apart, nothing filters within a network";
-const NO_ROUTER: &str = "leave it out: route outside of the switch";
+const NO_RA: &str = "leave it out: routers send no advertisements; give guests their addresses by hand";
+const NO_DHCP: &str = "leave it out: the switch answers no DHCP; give guests their addresses by hand";
+const ONE_PROCESS: &str = "leave it out: routers are part of this process";
 const OTHER_TUNNEL: &str = "use \"vxlan\" for a network in tunnels";
 const NO_API: &str = "leave it out: the switch is this file alone";
 const NO_NAMES: &str = "leave it out: the switch answers no DNS";
 const NO_QOS: &str = "leave it out: nothing limits rates";
 const ALWAYS_UP: &str = "leave it out: only ports have an `admin_state_up`";
 
-pub(super) const ROOT: &Later = &[
-    ("subnet", NO_SUBNET),
-    ("router", NO_ROUTER),
-    ("floating_ip", NO_ROUTER),
-    ("security_group", NO_FILTER),
-    ("address_group", NO_FILTER),
-    ("qos_policy", NO_QOS),
-];
+pub(super) const ROOT: &Later =
+    &[("security_group", NO_FILTER), ("address_group", NO_FILTER), ("qos_policy", NO_QOS)];
 
 pub(super) const SWITCH: &Later = &[("state", NO_API)];
 
@@ -27,8 +22,6 @@ pub(super) const PHYSICAL_NETWORK: &Later =
     &[("mtu", "leave it out: `mtu` belongs to the networks, the device keeps its own")];
 
 pub(super) const NETWORK: &Later = &[
-    ("external", NO_ROUTER),
-    ("router:external", NO_ROUTER),
     ("dns_domain", NO_NAMES),
     ("port_security_enabled", NO_FILTER),
     ("qos_policy", NO_QOS),
@@ -39,17 +32,45 @@ pub(super) const NETWORK: &Later = &[
 pub(super) const NETWORK_TYPES: &Later = &[("geneve", OTHER_TUNNEL), ("gre", OTHER_TUNNEL)];
 
 pub(super) const PORT: &Later = &[
-    ("fixed_ips", NO_SUBNET),
     ("security_groups", NO_FILTER),
     ("allowed_address_pairs", NO_FILTER),
     ("metadata", "leave it out: the switch answers no metadata requests"),
-    ("extra_dhcp_opts", "leave it out: the switch answers no DHCP"),
+    ("extra_dhcp_opts", NO_DHCP),
     ("dns_name", NO_NAMES),
     ("dns_domain", NO_NAMES),
     ("qos_policy", NO_QOS),
     ("link", "put both ports on a \"local\" network of their own; LACP, STP and LLDP do not pass there"),
     ("impairment", "leave it out: nothing delays or loses frames on purpose"),
 ];
+
+/// What to do instead of `enable_dhcp = true`.
+pub(super) const ENABLE_DHCP: &str =
+    "leave it out or say false: the switch answers no DHCP; give guests their addresses by hand";
+
+pub(super) const SUBNET: &Later = &[
+    ("dns_nameservers", NO_DHCP),
+    ("host_routes", NO_DHCP),
+    ("ipv6_ra_mode", NO_RA),
+    ("ipv6_address_mode", NO_RA),
+    ("ip_version", "leave it out: `cidr` shows it"),
+    ("subnetpool", "leave it out: give the `cidr`"),
+    ("segment", "leave it out: a network has one segment"),
+    ("service_types", "leave it out: every port may have addresses of every subnet"),
+    ("dns_publish_fixed_ip", NO_NAMES),
+];
+
+pub(super) const ROUTER: &Later = &[
+    ("distributed", ONE_PROCESS),
+    ("ha", ONE_PROCESS),
+    ("external_gateways", "use `external_gateway` and `routes`: a router has one way to the world"),
+    ("enable_ndp_proxy", "leave it out: route the prefix to the router's address on the external network"),
+    ("qos_policy", NO_QOS),
+];
+
+pub(super) const EXTERNAL_GATEWAY: &Later = &[("qos_policy", NO_QOS)];
+
+pub(super) const FLOATING_IP: &Later =
+    &[("dns_name", NO_NAMES), ("dns_domain", NO_NAMES), ("qos_policy", NO_QOS)];
 
 pub(super) const INTERFACE: &Later = &[("queues", "leave it out: the switch takes what the device has")];
 

@@ -3,7 +3,7 @@
 //! their prefix (`provider:network_type` is `network_type`).
 //!
 //! The way here: [`load`] parses the text, `read` takes it apart by means of `reader` and judges each value by itself,
-//! `validate` (and `tunnels`) check what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
+//! `validate` (and `tunnels`, and `l3` for routing) check what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
 //! mistake refuses the file. [`diff()`] tells what differs between two models. Nothing here opens a device or reads
 //! the system.
 //!
@@ -62,6 +62,34 @@
 //! | `remote_ports` | with `"vxlan"`: list of `{ mac_address, fixed_ips, vtep }`, known without learning; ARP and ND for `fixed_ips` are answered here | none |
 //! | `l2population` | with `"vxlan"`: `remote_ports` are all there are, nothing is flooded into tunnels | `false` |
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 8192 |
+//! | `external` | whether routers may have their gateway here, and floating IPs are addresses of here | `false` |
+//!
+//! | `[[subnet]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `network` | the network whose addresses these are | needed |
+//! | `cidr` | prefix without host bits, IPv4 or IPv6 | needed |
+//! | `gateway_ip` | the gateway's address, of a router of ours or outside; `false` for none | the first that a host can have |
+//! | `allocation_pools` | list of `"from-to"`, addresses to hand out | all that the gateway leaves |
+//! | `enable_dhcp` | `false` only | `false` |
+//!
+//! | `[[router]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `external_gateway` | `{ network, enable_snat, mac_address, external_fixed_ips }`: the way to the world | none |
+//! | `interfaces` | list of subnets, each a name or `{ subnet, ip, mac_address }` | none |
+//! | | `ip` | the subnet's `gateway_ip` |
+//! | `routes` | list of `{ destination, nexthop }`; those of one destination share its flows | none |
+//! | `nat_filtering` | `"address-and-port-dependent"`, `"address-dependent"`, `"endpoint-independent"` (RFC 4787, section 5) | the first |
+//! | `mss_clamping` | whether the MSS of TCP SYNs is lowered to what the networks carry | `false` |
+//! | `admin_state_up` | `false`: forwards nothing | `true` |
+//!
+//! | `external_gateway` | value | default |
+//! |---|---|---|
+//! | `network` | one with `external = true` | needed |
+//! | `enable_snat` | whether IPv4 leaves with an address of the gateway's | `true` |
+//! | `mac_address` | | generated, stable for the name |
+//! | `external_fixed_ips` | as `fixed_ips` of a port, at least one | the next free one of each family |
 //!
 //! | `[[port]]` | value | default |
 //! |---|---|---|
@@ -70,6 +98,7 @@
 //! | `trunk` | `{ physical_network, native, allowed }`: its VLAN networks tagged, `native` untagged, `allowed` as in `["120", "130-139"]` | `allowed`: all |
 //! | `interface` | `{ kind, … }`, see below | needed |
 //! | `mac_address` | MAC behind the port, known without learning | tap, guest: generated, stable for the name |
+//! | `fixed_ips` | list of an address, `{ subnet }` for its next free one, or `{ subnet, ip_address }`; not for a trunk | tap, guest or with `mac_address`: the next free one of each family |
 //! | `static_macs` | list of further MACs behind the port | none |
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 1024 |
 //! | `admin_state_up` | `false`: neither receives nor sends | `true` |
@@ -77,18 +106,47 @@
 //!
 //! | `interface.kind` | the device | its keys |
 //! |---|---|---|
-//! | `"tap"` | a TAP for the host, a namespace or a container | `name`, `netns`, `address` (`"192.0.2.5/24"` or a list) |
+//! | `"tap"` | a TAP for the host, a namespace or a container | `name`, `netns`, `address` (`"192.0.2.5/24"` or a list; `true`: the port's fixed IPs) |
 //! | `"guest"` | a persistent TAP for a hypervisor | `name`, `owner` (user name or number; default: root) |
 //! | `"xdp"` | AF_XDP on an existing device | `name`, `mode`, `shared`, `busy_poll` as above |
 //! | `"packet"` | AF_PACKET on an existing device | `name` |
 //! | `"pcap"` | files | `read`, `write`: at least one |
+//!
+//! | `[[floating_ip]]` | value | default |
+//! |---|---|---|
+//! | `floating_network` | one with `external = true` | needed |
+//! | `floating_ip_address` | IPv4 | the next free one |
+//! | `port` | what the address stands for; this or `port_forwardings` | nothing |
+//! | `fixed_ip_address` | which of the port's | its only IPv4 one |
+//! | `port_forwardings` | list of `{ protocol, external_port, port, internal_port, internal_ip_address }` | none |
+//! | | `protocol`: `"tcp"`, `"udp"`, `"dccp"` | needed |
+//! | | `external_port` or `external_port_range` (`"8000-8010"`) | needed |
+//! | | `internal_port` or `internal_port_range`, as many | the same as outside |
+//!
+//! | `[conntrack]` | value | default |
+//! |---|---|---|
+//! | `max_entries` | most connections of each worker, 1024 to 16 777 216 | 262 144 |
+//! | `max_entries_per_guest` | 1 to `max_entries` | 65 536 |
+//! | `timeouts` | seconds without a packet, 1 to 1 000 000, less than here for labs only: | |
+//! | | `tcp_transitory` (RFC 5382, REQ-5) | 240 |
+//! | | `tcp_established` (RFC 5382, REQ-5) | 7440 |
+//! | | `tcp_closing` (RFC 7857, 2.1 and 2.2) | 240 |
+//! | | `udp` (RFC 4787, REQ-5: at least 120) | 300 |
+//! | | `icmp` (RFC 5508, REQ-2) | 60 |
+//! | | `other` | 300 |
+//!
+//! Addresses that were left out are the lowest free ones of the subnets' `allocation_pools`; gateways of routers get
+//! theirs first, then floating IPs, then ports, each in the order of the file. What is given is nobody else's, wherever
+//! it stands. A tap's `address` on a subnet must be one of the port's fixed IPs, unless the port says `fixed_ips = []`.
 //!
 //! A VLAN ID, VNI or MAC that was left out follows from the file alone, so the same file always means the same. IDs are
 //! handed out in the order of the file: put new networks last, or give the ID.
 
 mod diagnostic;
 mod diff;
+mod l3;
 mod later;
+mod macs;
 mod overlay;
 mod read;
 mod reader;
@@ -105,12 +163,14 @@ use toml::de::DeTable;
 use uuid::Uuid;
 
 pub use diagnostic::Diagnostic;
-pub use diff::{Diff, diff};
+pub use diff::{Changes, Diff, diff};
 pub use schema::*;
 pub use validate::OBJECTS_MAX;
 
 use diagnostic::Report;
 use reader::Reader;
+
+use crate::types::Mac;
 
 /// The name space of all identifiers that follow from names.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6e75_7377_6974_5e68_8c5d_0f1a_7c1e_2b39);
@@ -163,6 +223,8 @@ pub enum AttachmentKey {
     Tunnel(IpAddr),
     /// Where tunnel packets wait for their next hop. No device of its own.
     Resolver,
+    /// The interface of the router of this name that has this MAC. No device of its own.
+    Interface(String, Mac),
 }
 
 impl std::fmt::Display for AttachmentKey {
@@ -173,6 +235,7 @@ impl std::fmt::Display for AttachmentKey {
             AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
             AttachmentKey::Tunnel(remote) => write!(f, "tunnel to {remote}"),
             AttachmentKey::Resolver => f.write_str("resolver"),
+            AttachmentKey::Interface(router, mac) => write!(f, "router \"{router}\", interface {mac}"),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use super::diagnostic::{Report, Reported};
+use super::l3::{self, DraftFixedIps, DraftL3};
 use super::later;
 use super::overlay::{self, DraftOverlay, DraftTunnels};
 use super::reader::{Field, List, Reader};
@@ -37,6 +38,7 @@ pub(super) struct Draft {
     pub(super) overlay: Result<Option<DraftOverlay>, Reported>,
     pub(super) networks: Vec<DraftNetwork>,
     pub(super) ports: Vec<DraftPort>,
+    pub(super) l3: DraftL3,
 }
 
 /// Where an object and its parts stand.
@@ -101,11 +103,23 @@ pub(super) struct DraftPort {
     pub(super) name: String,
     pub(super) attachment: Result<DraftAttachment, Reported>,
     pub(super) interface: Result<Interface, Reported>,
+    /// `address = true`: those of a tap are the fixed IPs.
+    pub(super) fixed_ips_are_address: bool,
     pub(super) mac_address: Field<Mac>,
+    /// None: the next free ones.
+    pub(super) fixed_ips: Option<DraftFixedIps>,
     pub(super) static_macs: Vec<Spanned<Mac>>,
     pub(super) mac_limit: u32,
     pub(super) admin_state_up: bool,
     pub(super) origin: Origin,
+}
+
+impl DraftPort {
+    /// True when one station is behind the port, so that it has a MAC and fixed IPs though none were given.
+    pub(super) fn is_one_station(&self) -> bool {
+        matches!(self.interface, Ok(Interface::Tap { .. } | Interface::Guest { .. }))
+            || !matches!(self.mac_address, Ok(None))
+    }
 }
 
 /// Reads a whole document.
@@ -118,6 +132,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
     let overlay = root.table("overlay", "[overlay] once, with its keys below");
     let networks = root.objects("network");
     let ports = root.objects("port");
+    let l3 = l3::document(&mut root, report);
     let draft = Draft {
         switch,
         physical_networks: physical_networks
@@ -127,6 +142,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
         overlay: overlay.map(|table| table.map(|table| overlay::overlay(table, report))),
         networks: networks.into_iter().map(|table| network(table, report)).collect(),
         ports: ports.into_iter().map(|table| port(table, report)).collect(),
+        l3,
     };
     root.finish(later::ROOT);
     draft
@@ -265,6 +281,7 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
         segment: Segment::Local,
         mtu: mtu.as_ref().ok().and_then(|mtu| mtu.as_ref()).map_or(1500, |mtu| *mtu.get_ref()),
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 8192),
+        external: table.or("external", false),
         origin: origin(&table, report),
     };
     if let Ok(network_type) = network_type {
@@ -295,8 +312,9 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
     let (name, name_span) = name(&mut table);
     let attachment = attachment(&mut table);
     let mut device = table.span();
+    let mut fixed_ips_are_address = false;
     let interface = match table.table("interface", "interface = { kind = \"tap\", name = \"…\" }") {
-        Ok(Some(inner)) => interface(inner, &mut device),
+        Ok(Some(inner)) => interface(inner, &mut device, &mut fixed_ips_are_address),
         Ok(None) => {
             Err(table.missing("interface", Some("interface = { kind = \"tap\", name = \"…\" }".to_owned())))
         }
@@ -311,7 +329,9 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
         name,
         attachment,
         interface,
+        fixed_ips_are_address,
         mac_address,
+        fixed_ips: l3::fixed_ips(&mut table, "fixed_ips"),
         static_macs,
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 1024),
         admin_state_up: table.or("admin_state_up", true),
@@ -384,7 +404,11 @@ const INTERFACE_KEYS: &[(&str, &[&str])] = &[
     ("write", &["pcap"]),
 ];
 
-fn interface(mut table: Reader<'_, '_>, device: &mut Range<usize>) -> Result<Interface, Reported> {
+fn interface(
+    mut table: Reader<'_, '_>,
+    device: &mut Range<usize>,
+    fixed_ips_are_address: &mut bool,
+) -> Result<Interface, Reported> {
     *device = table.span();
     let kinds = ["tap", "guest", "xdp", "packet", "pcap"].map(|kind| (kind, kind));
     let kind = table.choice("kind", &kinds, later::KINDS);
@@ -394,7 +418,13 @@ fn interface(mut table: Reader<'_, '_>, device: &mut Range<usize>) -> Result<Int
         *device = name.span();
     }
     let netns = table.field::<Netns>("netns");
-    let address = addresses(&mut table);
+    let address = match table.truth("address") {
+        Some(own) => {
+            *fixed_ips_are_address = own.into_inner();
+            Vec::new()
+        }
+        None => addresses(&mut table),
+    };
     let owner = given(table.field::<Owner>("owner")).map(|owner| owner.0);
     let mode = xdp_mode(&mut table);
     let shared = given(table.field::<bool>("shared"));
@@ -486,7 +516,7 @@ fn word(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
 }
 
 /// An object's name; empty when it has none or a wrong one.
-fn name(table: &mut Reader<'_, '_>) -> (String, Range<usize>) {
+pub(super) fn name(table: &mut Reader<'_, '_>) -> (String, Range<usize>) {
     match word(table, "name") {
         // 255 as Neutron's names.
         Ok(Some(name)) if name.get_ref().chars().count() > 255 => {

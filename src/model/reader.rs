@@ -29,6 +29,12 @@ impl<T> List<T> {
 /// Keys of the whole language that this version has not built, each with what to do instead.
 pub(super) type Later = [(&'static str, &'static str)];
 
+/// An element of a list that is a value alone or a table.
+pub(super) enum Part<'i, 'r, T> {
+    Value(Spanned<T>),
+    Table(Reader<'i, 'r>),
+}
+
 pub(super) struct Reader<'i, 'r> {
     /// What was not asked for yet.
     rest: DeTable<'i>,
@@ -211,10 +217,21 @@ impl<'i, 'r> Reader<'i, 'r> {
         }
     }
 
+    /// True or false, where the key has one of them and nothing else.
+    pub(super) fn truth(&mut self, key: &'static str) -> Option<Spanned<bool>> {
+        let is_bool = self.rest.get(key).is_some_and(|value| value.get_ref().is_bool());
+        if is_bool { self.field(key).ok().flatten() } else { None }
+    }
+
     /// The objects under `[[key]]`, with `key[name]` as their path.
     pub(super) fn objects(&mut self, key: &'static str) -> Vec<Reader<'i, 'r>> {
+        self.objects_by(key, "name")
+    }
+
+    /// As [`Reader::objects`], for objects that are known by the value of `label`.
+    pub(super) fn objects_by(&mut self, key: &'static str, label: &str) -> Vec<Reader<'i, 'r>> {
         let path = |index: usize, table: &DeTable<'i>| {
-            let name = table.get("name").and_then(|name| name.get_ref().as_str());
+            let name = table.get(label).and_then(|name| name.get_ref().as_str());
             let name = name.filter(|name| !name.is_empty());
             name.map_or_else(|| format!("{key}[#{}]", index + 1), |name| format!("{key}[{name}]"))
         };
@@ -229,6 +246,37 @@ impl<'i, 'r> Reader<'i, 'r> {
     ) -> (Vec<Reader<'i, 'r>>, Result<(), Reported>) {
         let path = self.path_of(key);
         self.tables(key, &format!("write {example}"), |_, _| path.clone())
+    }
+
+    /// A list of values and of tables within this one, which share the key's path, and whether that is all of them.
+    pub(super) fn values_or_parts<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> (Vec<Part<'i, 'r, T>>, Result<(), Reported>) {
+        let mut parts = (Vec::new(), Ok(()));
+        let Some(value) = self.take(key) else { return parts };
+        let span = value.span();
+        let DeValue::Array(array) = value.into_inner() else {
+            let hint = Some(format!("write {example}"));
+            parts.1 = Err(self.wrong(span, key, "there can be several, so this is a list", hint));
+            return parts;
+        };
+        for element in array {
+            if !element.get_ref().is_table() {
+                match self.value(key, element) {
+                    Ok(value) => parts.0.push(Part::Value(value)),
+                    Err(reported) => parts.1 = Err(reported),
+                }
+                continue;
+            }
+            let span = element.span();
+            if let DeValue::Table(table) = element.into_inner() {
+                let reader = Reader::new(Spanned::new(span, table), self.path_of(key), self.report);
+                parts.0.push(Part::Table(reader));
+            }
+        }
+        parts
     }
 
     fn tables(

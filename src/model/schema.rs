@@ -2,9 +2,10 @@
 //! data; the rules stand in [`super::validate`].
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -21,8 +22,16 @@ pub struct Model {
     pub overlay: Option<Overlay>,
     /// `[[network]]`.
     pub networks: Vec<Network>,
+    /// `[[subnet]]`.
+    pub subnets: Vec<Subnet>,
     /// `[[port]]`.
     pub ports: Vec<Port>,
+    /// `[[router]]`.
+    pub routers: Vec<Router>,
+    /// `[[floating_ip]]`.
+    pub floating_ips: Vec<FloatingIp>,
+    /// `[conntrack]`.
+    pub conntrack: Conntrack,
 }
 
 /// Where an object stands in its file, for messages.
@@ -143,6 +152,8 @@ pub struct Network {
     pub mtu: u16,
     /// Most learned MACs; default 8192.
     pub mac_limit: u32,
+    /// Neutron's `router:external`: routers may have their gateway here, and floating IPs are its addresses.
+    pub external: bool,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -173,6 +184,9 @@ pub struct Port {
     pub interface: Interface,
     /// The MAC of what is behind the port, known without learning: given, or generated for `tap` and `guest`.
     pub mac_address: Option<Mac>,
+    /// Its addresses: given, or the next free one of each family that its network has subnets of. Empty for a trunk, and
+    /// by default where neither kind nor `mac_address` tells that one station is behind the port.
+    pub fixed_ips: Vec<FixedIp>,
     /// Further MACs behind the port that are known without learning.
     pub static_macs: Vec<Mac>,
     /// Most learned MACs; default 1024.
@@ -197,6 +211,200 @@ pub enum Attachment {
         /// The VLANs that pass, tagged; none: all networks of the physical network.
         allowed: Option<BTreeSet<VlanId>>,
     },
+}
+
+/// `[[subnet]]`: addresses of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subnet {
+    /// Stable for the name: UUID version 5.
+    pub id: Uuid,
+    /// Unique among subnets.
+    pub name: String,
+    /// The network, by name.
+    pub network: String,
+    /// Its prefix, host bits zero. Those of one network do not overlap.
+    pub cidr: IpNet,
+    /// The gateway's address: of a router of ours, or outside; default: the first that a host can have. None where the
+    /// configuration says `gateway_ip = false`, and by default where there is one address only (/32, /128).
+    pub gateway_ip: Option<IpAddr>,
+    /// Ranges that addresses are handed out from, both ends included, sorted; default: all but the gateway's.
+    pub allocation_pools: Vec<(IpAddr, IpAddr)>,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
+/// An address on a subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FixedIp {
+    /// The address.
+    pub ip: IpAddr,
+    /// The subnet, by name.
+    pub subnet: String,
+    /// Prefix length of the subnet.
+    pub prefix_len: u8,
+}
+
+/// `[[router]]`: routes between subnets, and to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Router {
+    /// Stable for the name: UUID version 5.
+    pub id: Uuid,
+    /// Unique among routers.
+    pub name: String,
+    /// Its way to the world.
+    pub external_gateway: Option<ExternalGateway>,
+    /// Its other interfaces: one for each IPv4 subnet, and one for all IPv6 subnets of a network. Their subnets and the
+    /// gateway's do not overlap.
+    pub interfaces: Vec<RouterInterface>,
+    /// Extra routes; several of one destination share its flows (ECMP). None is that of a subnet that the router is on.
+    pub routes: Vec<Route>,
+    /// Who may send to a port of the SNAT address that a guest uses (RFC 4787, section 5); default address and port.
+    pub nat_filtering: NatFiltering,
+    /// Whether the MSS of passing TCP SYNs is lowered to what the networks carry; default false.
+    pub mss_clamping: bool,
+    /// False: the router exists and forwards nothing.
+    pub admin_state_up: bool,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
+/// `external_gateway = { network = … }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalGateway {
+    /// The external network, by name.
+    pub network: String,
+    /// Whether IPv4 from other interfaces leaves with an address of the gateway's; default true.
+    pub enable_snat: bool,
+    /// MAC of the gateway's interface: given, or generated.
+    pub mac_address: Mac,
+    /// Its addresses: given, or the next free one of each subnet's family. Several IPv4 ones share the SNAT sessions.
+    pub fixed_ips: Vec<FixedIp>,
+    /// Next hops to all that has no other route: the gateways of the subnets of `fixed_ips`, at most one a family; none of
+    /// a family where an extra route leads to all of it.
+    pub gateway_ips: Vec<IpAddr>,
+}
+
+/// One of a router's `interfaces`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouterInterface {
+    /// The network, by name.
+    pub network: String,
+    /// Its MAC: given, or generated. Interfaces of one router on one network have different ones.
+    pub mac_address: Mac,
+    /// Its addresses: one of an IPv4 subnet, or one of each IPv6 subnet of the network.
+    pub fixed_ips: Vec<FixedIp>,
+}
+
+/// An extra route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// Where to, host bits zero.
+    pub destination: IpNet,
+    /// The next hop, on a subnet of the router and not its own address.
+    pub nexthop: IpAddr,
+}
+
+/// Which packets from outside reach a guest behind a SNAT address (RFC 4787, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NatFiltering {
+    /// From an address and port that it has sent to.
+    #[default]
+    AddressAndPortDependent,
+    /// From an address that it has sent to.
+    AddressDependent,
+    /// From everywhere, to a port that it uses.
+    EndpointIndependent,
+}
+
+/// `[[floating_ip]]`: an address of an external network that stands for one of a port, whole or by forwarded ports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FloatingIp {
+    /// Stable for network and address: UUID version 5.
+    pub id: Uuid,
+    /// The address; given, or the next free one.
+    pub floating_ip_address: Ipv4Addr,
+    /// The external network, by name.
+    pub floating_network: String,
+    /// The router whose gateway is on that network and that reaches all targets, by name; none while it stands for nothing.
+    pub router: Option<String>,
+    /// What it stands for; none: nothing, or forwarded ports.
+    pub target: Option<FloatingTarget>,
+    /// Forwarded ports; empty where there is a target. No two have a port in common, outside or inside.
+    pub port_forwardings: Vec<PortForwarding>,
+    /// Where it was said.
+    pub origin: Origin,
+}
+
+/// The port and address that a floating IP stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FloatingTarget {
+    /// The port, by name.
+    pub port: String,
+    /// One of its fixed IPs.
+    pub fixed_ip_address: Ipv4Addr,
+}
+
+/// Ports of a floating IP that lead to ports of a fixed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortForwarding {
+    /// TCP, UDP or DCCP, by its number (IANA).
+    pub protocol: u8,
+    /// First and last port of the floating IP.
+    pub external_ports: (u16, u16),
+    /// The port, by name.
+    pub internal_port: String,
+    /// One of its fixed IPs.
+    pub internal_ip_address: Ipv4Addr,
+    /// First and last port there: as many.
+    pub internal_ports: (u16, u16),
+}
+
+/// `[conntrack]`: bounds and timeouts of tracked connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Most connections, of each worker; default 262 144.
+    pub max_entries: u32,
+    /// Most connections of one guest; default 65 536.
+    pub max_entries_per_guest: u32,
+    /// Seconds that a connection lives without a packet.
+    pub timeouts: Timeouts,
+}
+
+/// Seconds without a packet, by state, 1 to 1 000 000. Less than the RFCs ask for is for labs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP before both sides have agreed; default 240 (RFC 5382, REQ-5 asks for at least 240).
+    pub tcp_transitory: u32,
+    /// TCP; default 7440 (RFC 5382, REQ-5: at least 7440).
+    pub tcp_established: u32,
+    /// TCP when both sides have closed, or one has reset; default 240 (RFC 7857, 2.1 and 2.2).
+    pub tcp_closing: u32,
+    /// UDP; default 300 (RFC 4787, REQ-5: at least 120, 300 recommended).
+    pub udp: u32,
+    /// ICMP queries; default 60 (RFC 5508, REQ-2).
+    pub icmp: u32,
+    /// Other protocols; default 300.
+    pub other: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            tcp_transitory: 240,
+            tcp_established: 7440,
+            tcp_closing: 240,
+            udp: 300,
+            icmp: 60,
+            other: 300,
+        }
+    }
+}
+
+impl Default for Conntrack {
+    fn default() -> Conntrack {
+        Conntrack { max_entries: 1 << 18, max_entries_per_guest: 1 << 16, timeouts: Timeouts::default() }
+    }
 }
 
 /// `interface = { kind = …, name = … }`: the device behind a port.

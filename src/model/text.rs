@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::types::{ParseError, VlanId, Vni};
@@ -147,6 +148,86 @@ impl FromStr for Ip {
             Ok(ip) => Ok(Ip(ip)),
             Err(_) => Err(error("is not an address like 192.0.2.5 or 2001:db8::5")),
         }
+    }
+}
+
+/// A prefix: `"10.0.0.0/24"`. Host bits may be set; who reads it judges them.
+pub(super) struct Prefix(pub(super) IpNet);
+from_text!(Prefix);
+
+impl FromStr for Prefix {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Prefix, ParseError> {
+        let error = |what: &str| ParseError(format!("`{text}` {what}"));
+        let (ip, prefix) = text.split_once('/').ok_or_else(|| error("has no prefix length like /24"))?;
+        let ip: IpAddr =
+            ip.parse().map_err(|_| error("is not a prefix like 10.0.0.0/24 or 2001:db8::/64"))?;
+        if matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            return Err(error("is an IPv4 prefix: write it as one"));
+        }
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let net = number(prefix).and_then(|prefix| IpNet::new(ip, prefix).ok());
+        net.map(Prefix).ok_or_else(|| error(&format!("has a prefix length outside of 0 to {most}")))
+    }
+}
+
+/// Addresses from one to another, both included: `"10.0.0.10-10.0.0.99"`.
+pub(super) struct IpRange(pub(super) (IpAddr, IpAddr));
+from_text!(IpRange);
+
+impl FromStr for IpRange {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<IpRange, ParseError> {
+        let ip = |text: &str| text.trim().parse::<Ip>().ok().map(|ip| ip.0);
+        let ips = text.split_once('-').and_then(|(from, to)| Some((ip(from)?, ip(to)?)));
+        let right = |(from, to): &(IpAddr, IpAddr)| from.is_ipv4() == to.is_ipv4() && from <= to;
+        ips.filter(right).map(IpRange).ok_or_else(|| {
+            ParseError(format!("`{text}` is not a range of addresses like \"10.0.0.10-10.0.0.99\""))
+        })
+    }
+}
+
+/// `gateway_ip`: an address, or `false` for none.
+pub(super) struct Gateway(pub(super) Option<IpAddr>);
+
+impl<'de> Deserialize<'de> for Gateway {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Gateway, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Gateway;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an address or false")
+            }
+
+            fn visit_str<E: de::Error>(self, ip: &str) -> Result<Gateway, E> {
+                ip.parse::<Ip>().map(|ip| Gateway(Some(ip.0))).map_err(E::custom)
+            }
+
+            fn visit_bool<E: de::Error>(self, on: bool) -> Result<Gateway, E> {
+                let error = || E::invalid_value(de::Unexpected::Bool(on), &self);
+                if on { Err(error()) } else { Ok(Gateway(None)) }
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Ports of TCP and its like from one to another, both included: `"8000-8010"`, or with Neutron's colon.
+pub(super) struct PortRange(pub(super) (u16, u16));
+from_text!(PortRange);
+
+impl FromStr for PortRange {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<PortRange, ParseError> {
+        let port = |text: &str| number::<u16>(text).filter(|port| *port > 0);
+        let ports = pair(text, '-', port).or_else(|| pair(text, ':', port));
+        ports.map(PortRange).ok_or_else(|| {
+            ParseError(format!("`{text}` is not a range of ports (1 to 65535) like \"8000-8010\""))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::diagnostic::{Report, Reported};
+use super::l3::L3;
 use super::overlay::{DraftOverlay, DraftTunnels};
 use super::read::{DraftNetwork, MTU_MAX, NetworkType};
 use super::schema::*;
@@ -371,42 +372,75 @@ pub(super) fn limit(report: &Report<'_>, overlay: &OverlayDraft, networks: &[Dra
     }
 }
 
-/// A station is on one host: no remote port has a MAC or an address of a port of ours. Generated MACs are known by
-/// now.
-pub(super) fn stations(report: &Report<'_>, networks: &[DraftNetwork], ports: &[Port]) {
-    type Own<'p> = HashMap<&'p str, Vec<&'p Port>>;
-    let mut own: Own<'_> = HashMap::new();
-    for port in ports {
-        // Trunks carry no tunnelled network.
-        if let Attachment::Access(network) = &port.attachment {
-            own.entry(network).or_default().push(port);
-        }
-    }
+/// A station is on one host: no remote port has a MAC or an address of a port or a router of ours. Generated MACs are
+/// known by now.
+pub(super) fn stations(report: &Report<'_>, networks: &[DraftNetwork], ports: &[Port], l3: &L3) {
+    let own = own_stations(ports, l3);
     for network in networks.iter().filter(|network| !network.tunnels.remote_ports.is_empty()) {
-        let mut macs: HashMap<Mac, &Port> = HashMap::new();
-        let mut ips: HashMap<IpAddr, &Port> = HashMap::new();
-        for port in own.get(network.object.name.as_str()).into_iter().flatten() {
-            macs.extend(port.mac_address.iter().chain(&port.static_macs).map(|mac| (*mac, *port)));
-            if let Interface::Tap { address, .. } = &port.interface {
-                ips.extend(address.iter().map(|(ip, _)| (*ip, *port)));
-            }
+        let mut macs: HashMap<Mac, &str> = HashMap::new();
+        let mut ips: HashMap<IpAddr, &str> = HashMap::new();
+        for station in own.get(network.object.name.as_str()).into_iter().flatten() {
+            macs.extend(station.macs.iter().map(|mac| (*mac, station.words.as_str())));
+            ips.extend(station.ips.iter().map(|ip| (*ip, station.words.as_str())));
         }
-        let ours = |span: Range<usize>, what: String, part: &str, port: &Port| {
-            let message = format!("{what} is that of port `{}` of line {}", port.name, port.origin.line);
+        let ours = |span: Range<usize>, what: String, part: &str, whose: &str| {
+            let message = format!("{what} is that of {whose}");
             let hint = Some("list ports of other hosts only".to_owned());
             report.add(span, &format!("{}.remote_ports.{part}", network.at.path), message, hint);
         };
         for remote in &network.tunnels.remote_ports {
             if let Ok(mac) = &remote.mac_address
-                && let Some(port) = macs.get(mac.get_ref())
+                && let Some(whose) = macs.get(mac.get_ref())
             {
-                ours(mac.span(), mac.get_ref().to_string(), "mac_address", port);
+                ours(mac.span(), mac.get_ref().to_string(), "mac_address", whose);
             }
             for ip in &remote.fixed_ips {
-                if let Some(port) = ips.get(ip.get_ref()) {
-                    ours(ip.span(), ip.get_ref().to_string(), "fixed_ips", port);
+                if let Some(whose) = ips.get(ip.get_ref()) {
+                    ours(ip.span(), ip.get_ref().to_string(), "fixed_ips", whose);
                 }
             }
         }
     }
+}
+
+/// Something of ours on a network.
+struct Station {
+    /// What it is, for messages.
+    words: String,
+    macs: Vec<Mac>,
+    ips: Vec<IpAddr>,
+}
+
+/// All stations of ours, by the name of their network.
+fn own_stations<'m>(ports: &'m [Port], l3: &'m L3) -> HashMap<&'m str, Vec<Station>> {
+    let mut own: HashMap<&str, Vec<Station>> = HashMap::new();
+    let mut add = |network: &'m str, words: String, macs: Vec<Mac>, ips: Vec<IpAddr>| {
+        own.entry(network).or_default().push(Station { words, macs, ips });
+    };
+    let addresses =
+        |fixed_ips: &[FixedIp]| -> Vec<IpAddr> { fixed_ips.iter().map(|fixed| fixed.ip).collect() };
+    for port in ports {
+        // Trunks carry no tunnelled network.
+        let Attachment::Access(network) = &port.attachment else { continue };
+        let mut ips = addresses(&port.fixed_ips);
+        if let Interface::Tap { address, .. } = &port.interface {
+            ips.extend(address.iter().map(|(ip, _)| *ip));
+        }
+        let macs = port.mac_address.iter().chain(&port.static_macs).copied().collect();
+        add(network, format!("port `{}` of line {}", port.name, port.origin.line), macs, ips);
+    }
+    for router in &l3.routers {
+        let words = || format!("router `{}` of line {}", router.name, router.origin.line);
+        if let Some(gateway) = &router.external_gateway {
+            add(&gateway.network, words(), vec![gateway.mac_address], addresses(&gateway.fixed_ips));
+        }
+        for interface in &router.interfaces {
+            add(&interface.network, words(), vec![interface.mac_address], addresses(&interface.fixed_ips));
+        }
+    }
+    for floating in &l3.floating_ips {
+        let words = format!("the floating IP of line {}", floating.origin.line);
+        add(&floating.floating_network, words, Vec::new(), vec![floating.floating_ip_address.into()]);
+    }
+    own
 }

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use toml::Spanned;
-use uuid::Uuid;
 
 use super::diagnostic::{Report, Reported, nearest};
+use super::l3::{self, GivenMacs, L3};
+use super::macs::generated_mac;
 use super::overlay::DraftOverlay;
 use super::read::{Draft, DraftAttachment, DraftNetwork, DraftPhysical, DraftPort, NetworkType, Place};
 use super::schema::*;
@@ -22,15 +23,13 @@ use crate::types::{Mac, VlanId};
 pub const OBJECTS_MAX: usize = 4096;
 /// The smallest MTU that IPv6 works with (RFC 8200, section 5).
 const IPV6_MTU_MIN: u16 = 1280;
-/// Neutron's default `base_mac`, of which the first three bytes stay.
-const BASE_MAC: [u8; 3] = [0xfa, 0x16, 0x3e];
 
 /// Names of one kind, each with its place in the file's order.
-type Names<'d> = HashMap<&'d str, usize>;
+pub(super) type Names<'d> = HashMap<&'d str, usize>;
 
 /// Checks the whole. The model is of use only if the report stays empty.
 pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
-    let Draft { switch, mut physical_networks, overlay, mut networks, ports } = draft;
+    let Draft { switch, mut physical_networks, overlay, mut networks, ports, l3 } = draft;
     tunnels::mtus(report, &mut networks, &overlay);
     let physical_names = unique(
         report,
@@ -38,7 +37,7 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     );
     let network_names =
         unique(report, networks.iter().map(|n| (n.object.name.as_str(), &n.at, n.object.origin.line)));
-    unique(report, ports.iter().map(|p| (p.name.as_str(), &p.at, p.origin.line)));
+    let port_names = unique(report, ports.iter().map(|p| (p.name.as_str(), &p.at, p.origin.line)));
     limit(report, "networks", networks.iter().map(|n| &n.at));
     limit(report, "ports", ports.iter().map(|p| &p.at));
     tunnels::limit(report, &overlay, &networks);
@@ -55,11 +54,21 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     tunnels::segments(report, &networks, &overlay, &mut segments);
     let scene = Scene { report, networks: &networks, segments: &segments, network_names, physical_names };
     let attachments: Vec<_> = ports.iter().map(|port| scene.attachment(port)).collect();
-    scene.macs(&ports, &attachments);
+    let macs = scene.macs(&ports, &attachments);
     scene.ipv6_mtu(&ports, &attachments);
+    let ground = l3::Scene {
+        report,
+        networks: &networks,
+        network_names: &scene.network_names,
+        ports: &ports,
+        port_names: &port_names,
+        attachments: &attachments,
+        macs,
+    };
+    let mut l3 = l3::validate(l3, ground);
 
-    let ports = finished_ports(ports, attachments);
-    tunnels::stations(report, &networks, &ports);
+    let ports = finished_ports(ports, attachments, &mut l3);
+    tunnels::stations(report, &networks, &ports, &l3);
     for (network, segment) in networks.iter_mut().zip(segments) {
         network.object.segment = segment.unwrap_or(Segment::Local);
     }
@@ -72,6 +81,10 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
         physical_networks: physical_networks.into_iter().map(|physical| physical.object).collect(),
         networks: networks.into_iter().map(|network| network.object).collect(),
         ports,
+        subnets: l3.subnets,
+        routers: l3.routers,
+        floating_ips: l3.floating_ips,
+        conntrack: l3.conntrack,
     }
 }
 
@@ -81,7 +94,10 @@ fn finished_overlay(draft: DraftOverlay) -> Overlay {
 }
 
 /// Each name once per kind.
-fn unique<'d>(report: &Report<'_>, objects: impl Iterator<Item = (&'d str, &'d Place, usize)>) -> Names<'d> {
+pub(super) fn unique<'d>(
+    report: &Report<'_>,
+    objects: impl Iterator<Item = (&'d str, &'d Place, usize)>,
+) -> Names<'d> {
     let mut names = HashMap::new();
     let mut lines = HashMap::new();
     for (index, (name, at, line)) in objects.enumerate().filter(|(_, (name, ..))| !name.is_empty()) {
@@ -96,7 +112,7 @@ fn unique<'d>(report: &Report<'_>, objects: impl Iterator<Item = (&'d str, &'d P
     names
 }
 
-fn limit<'d>(report: &Report<'_>, kind: &str, mut objects: impl Iterator<Item = &'d Place>) {
+pub(super) fn limit<'d>(report: &Report<'_>, kind: &str, mut objects: impl Iterator<Item = &'d Place>) {
     if let Some(at) = objects.nth(OBJECTS_MAX) {
         report.add(at.name.clone(), &at.path, format!("a switch has at most {OBJECTS_MAX} {kind}"), None);
     }
@@ -171,7 +187,7 @@ pub(super) fn overlapping_ranges<T: Copy + Ord + std::fmt::Display>(
 }
 
 /// The object that `name` means.
-fn refer(
+pub(super) fn refer(
     report: &Report<'_>,
     names: &Names<'_>,
     kind: &str,
@@ -382,8 +398,8 @@ impl Scene<'_, '_> {
         }
     }
 
-    /// One MAC at one place of a network.
-    fn macs(&self, ports: &[DraftPort], attachments: &[Result<Attachment, Reported>]) {
+    /// One MAC at one place of a network. Returns those that were given.
+    fn macs(&self, ports: &[DraftPort], attachments: &[Result<Attachment, Reported>]) -> GivenMacs {
         let mut seen: HashMap<(usize, Mac), usize> = HashMap::new();
         for (index, (port, attachment)) in ports.iter().zip(attachments).enumerate() {
             let reach = attachment.as_ref().map(|attachment| self.reach(attachment)).unwrap_or_default();
@@ -408,6 +424,8 @@ impl Scene<'_, '_> {
                 }
             }
         }
+        let words = |port: usize| format!("the port of line {}", ports[port].origin.line);
+        seen.into_iter().map(|(place, port)| (place, words(port))).collect()
     }
 
     /// The kernel takes IPv6 away from a device whose MTU is too small for it.
@@ -432,19 +450,28 @@ impl Scene<'_, '_> {
     }
 }
 
-/// Ports with the MACs that were left out. Ports with mistakes are left out; they were reported.
-fn finished_ports(ports: Vec<DraftPort>, attachments: Vec<Result<Attachment, Reported>>) -> Vec<Port> {
+/// Ports with the MACs that were left out, and then routers too. Ports with mistakes are left out; they were reported.
+fn finished_ports(
+    ports: Vec<DraftPort>,
+    attachments: Vec<Result<Attachment, Reported>>,
+    l3: &mut L3,
+) -> Vec<Port> {
     let given = |port: &DraftPort| -> Vec<Mac> {
         let all = port.mac_address.iter().flatten().chain(&port.static_macs);
         all.map(|mac| *mac.get_ref()).collect()
     };
-    let mut taken: BTreeSet<Mac> = ports.iter().flat_map(given).collect();
+    let mut taken: BTreeSet<Mac> = ports.iter().flat_map(given).chain(l3.given_macs()).collect();
     let mut finished = Vec::new();
-    for (port, attachment) in ports.into_iter().zip(attachments) {
-        let (Ok(attachment), Ok(interface), Ok(mac)) = (attachment, port.interface, port.mac_address) else {
+    let fixed_ips = std::mem::take(&mut l3.fixed_ips);
+    for ((port, attachment), fixed_ips) in ports.into_iter().zip(attachments).zip(fixed_ips) {
+        let (Ok(attachment), Ok(mut interface), Ok(mac)) = (attachment, port.interface, port.mac_address)
+        else {
             continue;
         };
         let one_station = matches!(interface, Interface::Tap { .. } | Interface::Guest { .. });
+        if let (Interface::Tap { address, .. }, true) = (&mut interface, port.fixed_ips_are_address) {
+            *address = fixed_ips.iter().map(|fixed| (fixed.ip, fixed.prefix_len)).collect();
+        }
         let generated = || one_station.then(|| generated_mac(&port.name, &mut taken));
         finished.push(Port {
             id: super::id("port", &port.name),
@@ -452,43 +479,13 @@ fn finished_ports(ports: Vec<DraftPort>, attachments: Vec<Result<Attachment, Rep
             name: port.name,
             attachment,
             interface,
+            fixed_ips,
             static_macs: port.static_macs.into_iter().map(Spanned::into_inner).collect(),
             mac_limit: port.mac_limit,
             admin_state_up: port.admin_state_up,
             origin: port.origin,
         });
     }
+    l3.generate_macs(&mut taken);
     finished
-}
-
-/// A MAC that follows from the port's name. On a collision the name is hashed anew with a number, so that only the later
-/// port of the two depends on the rest of the file.
-fn generated_mac(name: &str, taken: &mut BTreeSet<Mac>) -> Mac {
-    let mut round = 0_u64;
-    loop {
-        let seed = if round == 0 { format!("mac/{name}") } else { format!("mac/{name}/{round}") };
-        let [x, y, z, ..] = *Uuid::new_v5(&super::NAMESPACE, seed.as_bytes()).as_bytes();
-        let [a, b, c] = BASE_MAC;
-        let mac = Mac([a, b, c, x, y, z]);
-        if taken.insert(mac) {
-            return mac;
-        }
-        round += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_generated_mac_is_stable_and_moves_on_collision() {
-        let mut taken = BTreeSet::new();
-        let first = generated_mac("web1", &mut taken);
-        assert_eq!(first.0[..3], BASE_MAC);
-        assert_eq!(generated_mac("web1", &mut BTreeSet::new()), first);
-        let second = generated_mac("web1", &mut taken);
-        assert_ne!(second, first);
-        assert_eq!(second.0[..3], BASE_MAC);
-    }
 }

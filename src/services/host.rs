@@ -286,7 +286,7 @@ impl Host {
     fn announcement(&self) -> Message {
         match self.config.local {
             IpAddr::V4(local) => arp::announcement(self.config.mac, local),
-            IpAddr::V6(local) => nd::advertisement(self.config.mac, local, None),
+            IpAddr::V6(local) => nd::advertisement(self.config.mac, local, None, false),
         }
     }
 
@@ -380,7 +380,7 @@ impl Host {
                     let claim = Claim { mac, solicited: false, overrides: true };
                     self.neighbours.heard(source.into(), claim, now, &mut effects(&self.config, net));
                 }
-                net.send(&nd::reply(packet, source, target, self.config.mac));
+                net.send(&nd::reply(packet, source, target, self.config.mac, false));
                 Ok(Heard::Answered)
             }
             Nd::Advertisement { target, target_mac, solicited, overrides, .. } => {

@@ -1,23 +1,26 @@
-//! ICMP and ICMPv6: echo replies for our own addresses, "fragmentation needed" and "packet too big" about a guest's frame,
-//! and what such messages from the underlay say about a tunnel's path.
+//! ICMP and ICMPv6: echo replies for our own addresses, errors about packets that could not go on, and what such messages
+//! from the underlay say about a tunnel's path.
 //!
 //! - Echo: whole packets only; the caller has seen to it that the address is ours, and a [`Bucket`] limits the rate.
-//! - [`too_big`]: a switch has no address in its guests' networks, so the message comes from the address that the guest
-//!   wrote to, which is the one that its kernel listens to. It is sent about packets without "don't fragment" too: a
-//!   switch cannot fragment them, and Linux heeds it all the same.
+//! - [`error()`] is a router's, in its own name; [`too_big`] is a bridge's, which has no address in its guests' networks: it
+//!   comes from the address that the guest wrote to, which is the one that its kernel listens to.
 //! - [`path_mtu`]: anyone can send these, so only one that quotes a packet of ours, to a tunnel's port and longer than the
 //!   MTU it tells, counts; and it lowers no path below what every IP host must manage.
 
 use std::net::IpAddr;
 
-use super::packet::{Message, Packet, V4, V6, link};
-use super::{Ignored, is_device, is_host_v4, is_host_v6};
+use super::packet::{Packet, V4, V6, link};
+use super::{Ignored, is_device};
 use crate::types::{Instant, Mac};
 use crate::wire::checksum::update_u16;
-use crate::wire::ethernet::{self, Ethernet};
+use crate::wire::ethernet;
 use crate::wire::ipv4::{self, Ipv4};
-use crate::wire::ipv6::{self, Ipv6};
+use crate::wire::ipv6::Ipv6;
 use crate::wire::{protocol, udp};
+
+mod error;
+
+pub use error::{Problem, error, too_big};
 
 /// Types of ICMP (RFC 792).
 const ECHO_REPLY: u8 = 0;
@@ -132,80 +135,6 @@ pub fn echo_reply(
     out.extend_from_slice(message.get(4..8).unwrap_or_default());
     out.extend_from_slice(rest);
     Ok(())
-}
-
-/// The message that tells a guest that its frame was longer than `mtu` (RFC 1191, 4; RFC 4443, 3.2), as a whole frame back to
-/// it, with its tags. `frame` is the guest's, or its first bytes; its checksums may be unfinished.
-///
-/// Nothing when no such message may be sent: about ICMP errors, group or broadcast addresses, later fragments, or a source
-/// that is no one host's (RFC 1122, 3.2.2; RFC 4443, 2.4(e)); or with an `mtu` that no link of that IP version may have.
-pub fn too_big(frame: &[u8], mtu: u16) -> Option<Message> {
-    let view = Ethernet::new_checked(frame).ok()?;
-    if view.destination().is_group() || !is_device(view.source()) {
-        return None;
-    }
-    let (head, packet) = frame.split_at_checked(view.header_len())?;
-    let mut back = arrayvec::ArrayVec::<u8, { ethernet::HEADER + ethernet::MAX_TAGS * ethernet::TAG }>::new();
-    super::packet::put(&mut back, &view.source().0);
-    super::packet::put(&mut back, &view.destination().0);
-    super::packet::put(&mut back, head.get(12..)?);
-    match view.ethertype() {
-        ethernet::IPV4 if mtu >= MIN_LINK_V4 => too_big_v4(&back, packet, mtu),
-        ethernet::IPV6 if mtu >= MIN_V6 => too_big_v6(&back, packet, mtu),
-        _ => None,
-    }
-}
-
-fn too_big_v4(back: &[u8], packet: &[u8], mtu: u16) -> Option<Message> {
-    let view = Ipv4::new_checked(packet).ok()?;
-    let first = view.fragment() & ipv4::FRAGMENT_OFFSET == 0;
-    let is_error = view.protocol() == protocol::ICMP && {
-        let kind = packet.get(view.header_len()).copied()?;
-        // Queries and their answers; all else is an error or unknown (RFC 1122, 3.2.2).
-        !matches!(kind, 0 | 8 | 9 | 10 | 13..=18)
-    };
-    if !first || is_error || !is_host_v4(view.source()) || !is_host_v4(view.destination()) {
-        return None;
-    }
-    let whole = packet.get(..usize::from(view.total_len())).unwrap_or(packet);
-    let most = usize::from(MIN_V4) - ipv4::HEADER - ERROR_HEADER;
-    let quote = whole.get(..most).unwrap_or(whole);
-    let [m0, m1] = mtu.to_be_bytes();
-    let ip = V4 {
-        source: view.destination(),
-        destination: view.source(),
-        protocol: protocol::ICMP,
-        ttl: HOPS,
-        class: 0xc0, // internetwork control (RFC 1812, 4.3.2.5)
-        id: None,
-        router_alert: false,
-    };
-    Some(ip.message(back, &[&[UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, m0, m1], quote]))
-}
-
-fn too_big_v6(back: &[u8], packet: &[u8], mtu: u16) -> Option<Message> {
-    let view = Ipv6::new_checked(packet).ok()?;
-    let transport = view.transport().ok()?;
-    let first = transport.fragment.is_none_or(|field| field & 0xfff8 == 0);
-    let is_error = transport.protocol == protocol::ICMPV6 && {
-        let kind = packet.get(transport.offset).copied()?;
-        kind < 128 || kind == 137 // a redirect (RFC 4443, 2.4(e.2))
-    };
-    if !first || is_error || !is_host_v6(view.source()) || !is_host_v6(view.destination()) {
-        return None;
-    }
-    let whole = packet.get(..ipv6::HEADER + usize::from(view.payload_len())).unwrap_or(packet);
-    let most = usize::from(MIN_V6) - ipv6::HEADER - ERROR_HEADER;
-    let quote = whole.get(..most).unwrap_or(whole);
-    let [m0, m1] = mtu.to_be_bytes();
-    let ip = V6 {
-        source: view.destination(),
-        destination: view.source(),
-        hop_limit: HOPS,
-        class: 0,
-        router_alert: false,
-    };
-    Some(ip.message(back, &[&[PACKET_TOO_BIG, 0, 0, 0, 0, 0, m0, m1], quote]))
 }
 
 /// What the underlay says about the way to a peer.

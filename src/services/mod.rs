@@ -6,7 +6,7 @@
 //! | [`host`] | an IP host on a link: the underlay's end point, and later a router's interface |
 //! | [`neighbour`] | IP-to-MAC bindings and frames that wait for one |
 //! | [`arp`], [`nd`] | address resolution for IPv4 and IPv6, for ourselves and by proxy |
-//! | [`icmp`] | echo, "fragmentation needed", "packet too big", and what the underlay says of them |
+//! | [`icmp`] | echo, errors about packets, and what the underlay says of its paths |
 //! | [`membership`] | IGMP and MLD for the groups that we listen to |
 //! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
 //!

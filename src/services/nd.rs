@@ -128,12 +128,13 @@ pub fn solicitation(mac: Mac, source: Ipv6Addr, target: Ipv6Addr, to: Option<Mac
     ip.message(&link(to, mac, ethernet::IPV6), &[&head, &target.octets(), &[SOURCE_ADDRESS, 1], &mac.0])
 }
 
-/// An advertisement: `mac` has `target`. `to` is who asked, with its MAC; nobody: it goes to all nodes, unsolicited (RFC
+/// An advertisement: `mac` has `target`, and is that of a router or not: hosts give up a router that says it is none (RFC
+/// 4861, 7.2.5). `to` is who asked, with its MAC; nobody: it goes to all nodes, unsolicited (RFC
 /// 4861, 7.2.4 and 7.2.6).
-pub fn advertisement(mac: Mac, target: Ipv6Addr, to: Option<(Ipv6Addr, Mac)>) -> Message {
+pub fn advertisement(mac: Mac, target: Ipv6Addr, to: Option<(Ipv6Addr, Mac)>, is_router: bool) -> Message {
     let all = (ALL_NODES, Mac([0x33, 0x33, 0, 0, 0, 1]));
     let (destination, to_mac) = to.unwrap_or(all);
-    let flags = OVERRIDE | if to.is_some() { SOLICITED } else { 0 };
+    let flags = OVERRIDE | if to.is_some() { SOLICITED } else { 0 } | if is_router { ROUTER } else { 0 };
     let ip = V6 { source: target, destination, hop_limit: HOP_LIMIT, class: 0, router_alert: false };
     let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     ip.message(&link(to_mac, mac, ethernet::IPV6), &[&head, &target.octets(), &[TARGET_ADDRESS, 1], &mac.0])
@@ -141,24 +142,24 @@ pub fn advertisement(mac: Mac, target: Ipv6Addr, to: Option<(Ipv6Addr, Mac)>) ->
 
 /// The answer to a solicitation that came in `packet`: one who has no address yet is answered at all nodes (RFC 4861,
 /// 7.2.4).
-pub(super) fn reply(packet: &Packet<'_>, source: Ipv6Addr, target: Ipv6Addr, mac: Mac) -> Message {
+pub fn reply(packet: &Packet<'_>, source: Ipv6Addr, target: Ipv6Addr, mac: Mac, is_router: bool) -> Message {
     let to = (!source.is_unspecified()).then_some((source, packet.source_mac));
-    advertisement(mac, target, to)
+    advertisement(mac, target, to, is_router)
 }
 
-/// Answers a guest's solicitation in the place of the one who has the address, whom `lookup` knows; the answer's source
-/// is the address itself. Solicitations for an address that someone wants to take are answered too: it is in use.
+/// Answers a guest's solicitation in the place of the one who has the address, whom `lookup` knows, with whether it is a
+/// router; the answer's source is the address itself. Solicitations for an address that someone wants to take are answered too: it is in use.
 ///
 /// Not answered are questions that the asker itself is the answer to, and those to one MAC, which want to know whether
 /// that very device is still there.
-pub fn answer(frame: &[u8], lookup: impl Fn(Ipv6Addr) -> Option<Mac>) -> Option<Message> {
+pub fn answer(frame: &[u8], lookup: impl Fn(Ipv6Addr) -> Option<(Mac, bool)>) -> Option<Message> {
     let packet = Packet::parse(frame).ok()?;
     let Nd::Solicitation { source, target, .. } = Nd::parse(&packet).ok()? else { return None };
     if !packet.destination_mac.is_group() || !is_device(packet.source_mac) {
         return None;
     }
-    let mac = lookup(target).filter(|&mac| mac != packet.source_mac)?;
-    Some(reply(&packet, source, target, mac))
+    let (mac, is_router) = lookup(target).filter(|(mac, _)| *mac != packet.source_mac)?;
+    Some(reply(&packet, source, target, mac, is_router))
 }
 
 #[cfg(test)]
@@ -180,8 +181,8 @@ mod tests {
         Nd::parse(&Packet::parse(frame)?)
     }
 
-    fn knows(target: Ipv6Addr) -> Option<Mac> {
-        (target == ip("2001:db8::2")).then_some(PEER)
+    fn knows(target: Ipv6Addr) -> Option<(Mac, bool)> {
+        (target == ip("2001:db8::2")).then_some((PEER, false))
     }
 
     /// RFC 4861, 4.3: 2001:db8::1 asks for 2001:db8::2; the checksum was summed by hand.
@@ -252,11 +253,11 @@ mod tests {
             panic!("another kind");
         };
         assert!(!solicited && overrides && !router);
-        assert_eq!(answer(&probe(), |_| Some(GUEST)), None, "it looks for duplicates of itself");
+        assert_eq!(answer(&probe(), |_| Some((GUEST, false))), None, "it looks for duplicates of itself");
         let unicast = solicitation(GUEST, ip("2001:db8::1"), ip("2001:db8::2"), Some(PEER));
         assert_eq!(answer(&unicast, knows), None, "it wants to know whether the peer is there");
         assert_eq!(answer(&QUESTION, |_| None), None);
-        assert_eq!(answer(&advertisement(GUEST, ip("2001:db8::2"), None), knows), None);
+        assert_eq!(answer(&advertisement(GUEST, ip("2001:db8::2"), None, false), knows), None);
     }
 
     /// A frame with some bytes changed and its checksum made right again.
@@ -298,7 +299,7 @@ mod tests {
             Err(Ignored::Invalid),
             "no source, not to the solicited-node group"
         );
-        let told = advertisement(PEER, ip("2001:db8::2"), None);
+        let told = advertisement(PEER, ip("2001:db8::2"), None, false);
         assert!(parse(&told).is_ok());
         assert_eq!(parse(&changed(&told, 58, &[0x60])), Err(Ignored::Invalid), "solicited, but to all");
         assert_eq!(parse(&changed(&told, 54, &[134])), Err(Ignored::Protocol));
@@ -315,7 +316,7 @@ mod tests {
             frame[19] = u8::try_from(frame.len() - 54).unwrap();
             if frame.len() >= 58 {
                 let frame = changed(&frame, 0, &[]);
-                let _ = answer(&frame, |_| Some(PEER));
+                let _ = answer(&frame, |_| Some((PEER, false)));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A large array for look-ups at random places: on huge pages where the system gives them, because a miss of the TLB costs
-//! as much as one of the cache.
+//! as much as one of the cache. Memory is taken from the system when it is first written, so that a table may be made for
+//! as many entries as there may ever be.
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -9,7 +10,9 @@ const HUGE: usize = 2 << 20;
 /// A slice of `T` in a mapping of its own, aligned to huge pages if it is that large.
 pub struct Table<T: Copy> {
     start: NonNull<T>,
+    /// Entries that were written; those behind are not there yet.
     len: usize,
+    capacity: usize,
     mapping: NonNull<u8>,
     mapped: usize,
 }
@@ -25,8 +28,22 @@ impl<T: Copy> Table<T> {
     /// # Panics
     /// When there is no memory, as a vector does.
     pub fn filled(value: T, len: usize) -> Table<T> {
-        let bytes =
-            size_of::<T>().checked_mul(len).filter(|bytes| *bytes > 0).expect("a table has entries and fits");
+        let mut table = Table::with_capacity(len);
+        for _ in 0..len {
+            table.push(value);
+        }
+        table
+    }
+
+    /// No entries yet, and room for `capacity`. Room that is not used costs addresses, not memory.
+    ///
+    /// # Panics
+    /// When there is no memory, as a vector does.
+    pub fn with_capacity(capacity: usize) -> Table<T> {
+        let bytes = size_of::<T>()
+            .checked_mul(capacity)
+            .filter(|bytes| *bytes > 0)
+            .expect("a table has entries and fits");
         let slack = if bytes >= HUGE { HUGE } else { 0 };
         let mapped = bytes + slack;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
@@ -52,11 +69,77 @@ impl<T: Copy> Table<T> {
         }
         let start = start.cast::<T>();
         assert!(start.is_aligned(), "a page is aligned for every entry");
-        for at in 0..len {
-            // SAFETY: `len` entries fit behind `start`, which is aligned for them.
-            unsafe { start.add(at).write(value) };
+        Table { start, len: 0, capacity, mapping, mapped }
+    }
+
+    /// Appends an entry; false when the table has as many as it was made for. Nothing moves.
+    #[inline]
+    pub fn push(&mut self, value: T) -> bool {
+        let room = self.len < self.capacity;
+        if room {
+            // SAFETY: `capacity` entries fit behind `start`, which is aligned for them, and `len` is less.
+            unsafe { self.start.add(self.len).write(value) };
+            self.len += 1;
         }
-        Table { start, len, mapping, mapped }
+        room
+    }
+
+    /// Entries that there is room for.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+}
+
+/// A cache line of sixteen words: the building block of hash indexes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Line(pub [u32; Line::WORDS]);
+
+impl Line {
+    /// Words in a line.
+    pub const WORDS: usize = 16;
+
+    /// Which words are `want` in the bits of `mask`: bit n for word n.
+    #[inline(always)]
+    pub fn matching(&self, mask: u32, want: u32) -> u32 {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use core::arch::x86_64::{
+                __m128i, _mm_and_si128, _mm_cmpeq_epi32, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16,
+                _mm_packs_epi32, _mm_set1_epi32,
+            };
+            let words = self.0.as_ptr().cast::<__m128i>();
+            // SAFETY: SSE2 is part of x86-64; four aligned loads of 16 bytes are the 64 bytes of an aligned line.
+            let bits = unsafe {
+                let (mask, want) = (_mm_set1_epi32(mask.cast_signed()), _mm_set1_epi32(want.cast_signed()));
+                let quarter =
+                    |at: usize| _mm_cmpeq_epi32(_mm_and_si128(_mm_load_si128(words.add(at)), mask), want);
+                let low = _mm_packs_epi32(quarter(0), quarter(1));
+                let high = _mm_packs_epi32(quarter(2), quarter(3));
+                _mm_movemask_epi8(_mm_packs_epi16(low, high))
+            };
+            bits.cast_unsigned()
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        self.matching_plainly(mask, want)
+    }
+
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    fn matching_plainly(&self, mask: u32, want: u32) -> u32 {
+        self.0.iter().rev().fold(0, |bits, word| bits << 1 | u32::from(word & mask == want))
+    }
+}
+
+impl Table<Line> {
+    /// `len` lines of zeroes, which take no memory before they are written.
+    ///
+    /// # Panics
+    /// When there is no memory, as a vector does.
+    pub fn zeroed(len: usize) -> Table<Line> {
+        let mut table = Table::with_capacity(len);
+        // A fresh anonymous mapping reads as zeroes, and any bits are a line: all of them count as written.
+        table.len = len;
+        table
     }
 }
 
@@ -65,7 +148,7 @@ impl<T: Copy> Deref for Table<T> {
 
     #[inline(always)]
     fn deref(&self) -> &[T] {
-        // SAFETY: `filled` wrote `len` entries there, and the mapping lives as long as `self`.
+        // SAFETY: `push` wrote `len` entries there, and the mapping lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
@@ -80,15 +163,17 @@ impl<T: Copy> DerefMut for Table<T> {
 
 impl<T: Copy> Clone for Table<T> {
     fn clone(&self) -> Table<T> {
-        let mut copy = Table::filled(self[0], self.len);
-        copy.copy_from_slice(self);
+        let mut copy = Table::with_capacity(self.capacity);
+        for entry in self.iter() {
+            copy.push(*entry);
+        }
         copy
     }
 }
 
 impl<T: Copy> Drop for Table<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `filled` with this length, and entries need no drop.
+        // SAFETY: the mapping was made by `with_capacity` with this length, and entries need no drop.
         unsafe { libc::munmap(self.mapping.as_ptr().cast(), self.mapped) };
     }
 }
@@ -96,6 +181,32 @@ impl<T: Copy> Drop for Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grows_in_place_up_to_its_capacity() {
+        let mut table = Table::with_capacity(3);
+        assert!(table.is_empty() && table.push(1u32) && table.push(2));
+        let first = table.as_ptr();
+        assert!(table.push(3) && !table.push(4));
+        assert_eq!((&table[..], table.as_ptr(), table.clone().len()), (&[1, 2, 3][..], first, 3));
+    }
+
+    #[test]
+    fn words_of_a_line_are_compared_all_at_once() {
+        let mut lines = Table::zeroed(70_000);
+        assert_eq!(lines[69_999].matching(u32::MAX, 0), 0xffff);
+        let mut random = 1u32;
+        for round in 0..10_000 {
+            for word in &mut lines[round].0 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                *word = random >> 3 & 0x8000_0007;
+            }
+            for (mask, want) in [(u32::MAX, 0x8000_0003), (7, 5), (0x8000_0000, 0x8000_0000), (1 << 31, 0)] {
+                let line = &lines[round];
+                assert_eq!(line.matching(mask, want), line.matching_plainly(mask, want));
+            }
+        }
+    }
 
     #[test]
     fn holds_what_is_written_and_clones_apart() {

@@ -1,6 +1,7 @@
 //! Compiles a valid model and what is known of its devices into [`Tables`].
 
 mod overlay;
+mod router;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -45,6 +46,10 @@ pub struct Places {
     pub tunnels: HashMap<IpAddr, TunnelPlace>,
     /// What lives as long as a network in tunnels.
     pub in_tunnels: HashMap<String, Arc<TunnelCounters>>,
+    /// Of routers, by name.
+    pub routers: Slots<String>,
+    /// Counters of routers' interfaces, by router and MAC.
+    pub interfaces: HashMap<(String, Mac), Arc<PortCounters>>,
     /// Peers that were learned.
     pub learned: Learned,
 }
@@ -104,6 +109,9 @@ pub fn compile(
         mac_aging_time: model.switch.mac_aging_time,
         idle: model.switch.idle,
         underlay: None,
+        routers: Vec::new(),
+        conntrack: model.conntrack.clone(),
+        known_hosts: Vec::new(),
         fdb_capacity: model
             .networks
             .iter()
@@ -160,6 +168,7 @@ pub fn compile(
             tables.static_macs.extend(of_port);
         }
     }
+    router::compile(&mut tables, model, devices, &networks, places);
     tables
 }
 
@@ -173,6 +182,7 @@ fn net_entry(network: &Network) -> NetEntry {
         vlan,
         members: Vec::new(),
         belongs: Vec::new(),
+        hosts: HashMap::new(),
         tunnels: None,
         mtu: network.mtu,
         plain_len: usize::from(network.mtu) + HEADER,

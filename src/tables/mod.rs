@@ -6,16 +6,22 @@
 
 pub mod compile;
 pub mod exact;
+pub mod fib;
 pub mod learned;
+pub mod nat;
+pub mod router;
 pub mod slots;
 pub mod tunnel;
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::frame::Caps;
-use crate::model::Idle;
+use crate::model::{Conntrack, Idle};
 use crate::stats::PortCounters;
-use crate::types::{Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
+use crate::types::{Mac, NetIdx, PortIdx, RouterIdx, VlanId, WorkerIdx};
+use router::{Interface, RouterEntry};
 use tunnel::{NetTunnels, Tunnel, Underlay};
 
 /// Everything that the path looks up and that only a change of configuration changes.
@@ -40,6 +46,12 @@ pub struct Tables {
     pub fdb_capacity: usize,
     /// Where tunnels come from and go to.
     pub underlay: Option<Underlay>,
+    /// By [`RouterIdx`].
+    pub routers: Vec<Option<RouterEntry>>,
+    /// Bounds and timeouts of tracked connections.
+    pub conntrack: Conntrack,
+    /// What routers know of neighbours without asking: by interface and address, as [`tunnel::address_key`] gives it.
+    pub known_hosts: Vec<(PortIdx, u128, Mac)>,
 }
 
 /// A port, or the port to a physical network.
@@ -81,6 +93,8 @@ pub enum Segments {
     Tunnel(Box<Tunnel>),
     /// The resolver: carries no network.
     Resolver,
+    /// A router's interface.
+    Router(Box<Interface>),
 }
 
 /// A network.
@@ -94,6 +108,8 @@ pub struct NetEntry {
     pub members: Vec<PortIdx>,
     /// All ports that belong to it, tunnel ports too: a bit for each slot.
     pub belongs: Vec<u64>,
+    /// Who has addresses that are known here: requests for them are answered and not flooded.
+    pub hosts: HashMap<IpAddr, Host>,
     /// What it does with tunnels.
     pub tunnels: Option<NetTunnels>,
     /// Longest packet in bytes.
@@ -102,6 +118,15 @@ pub struct NetEntry {
     pub plain_len: usize,
     /// Most learned MACs.
     pub mac_limit: u32,
+}
+
+/// Who has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Whether it is a router of ours; else it is on another host, whose own business it is to answer its neighbours there.
+    pub is_here: bool,
 }
 
 impl Tables {
@@ -115,6 +140,12 @@ impl Tables {
     #[inline(always)]
     pub fn network(&self, network: NetIdx) -> Option<&NetEntry> {
         self.networks.get(network.index())?.as_ref()
+    }
+
+    /// The router in a slot.
+    #[inline(always)]
+    pub fn router(&self, router: RouterIdx) -> Option<&RouterEntry> {
+        self.routers.get(router.index())?.as_ref()
     }
 
     /// The worker that owns the underlay's device.
@@ -131,6 +162,7 @@ impl Tables {
         };
         let same = members(self) == members(old)
             && self.static_macs == old.static_macs
+            && self.known_hosts == old.known_hosts
             && self.mac_aging_time == old.mac_aging_time
             && self.fdb_capacity == old.fdb_capacity;
         if same {
@@ -177,6 +209,15 @@ impl NetEntry {
 }
 
 impl PortEntry {
+    /// The router's interface that this port stands for.
+    #[inline(always)]
+    pub fn interface(&self) -> Option<&Interface> {
+        match &self.segments {
+            Segments::Router(interface) => Some(interface),
+            _ => None,
+        }
+    }
+
     /// The tunnel that this port stands for.
     #[inline(always)]
     pub fn tunnel(&self) -> Option<&Tunnel> {

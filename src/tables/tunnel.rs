@@ -8,7 +8,6 @@
 //! What the worker of the underlay's device finds out about a peer, its next hop and its path MTU, stands in a
 //! [`TunnelState`] that every worker reads.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -217,8 +216,6 @@ pub struct NetTunnels {
     pub vni: Vni,
     /// Tunnel ports that get a copy of what is flooded: its peers, its group, or none.
     pub flood: Vec<PortIdx>,
-    /// MACs of ports on other hosts by their addresses: who asks for one is answered here.
-    pub neighbours: HashMap<IpAddr, Mac>,
     /// Frames of this network in tunnels; they live as long as the network.
     pub counters: Arc<TunnelCounters>,
 }

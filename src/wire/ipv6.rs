@@ -116,7 +116,7 @@ impl<'a> Ipv6<'a> {
 
 /// True for the headers that [`Ipv6::transport`] walks over.
 #[inline(always)]
-const fn is_extension(next_header: u8) -> bool {
+pub const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
         protocol::HOP_BY_HOP

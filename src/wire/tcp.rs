@@ -122,6 +122,20 @@ impl<'a> TcpMut<'a> {
     }
 }
 
+/// The shift of the window scale option (RFC 7323, 2.2), if a segment that begins with this header has one.
+pub fn window_scale(segment: &[u8]) -> Option<u8> {
+    let header = usize::from(segment.get(12)? >> 4) * 4;
+    let mut options = segment.get(HEADER..header)?;
+    loop {
+        match *options {
+            [1, ref rest @ ..] => options = rest,
+            [3, 3, shift, ..] => return Some(shift),
+            [kind, len, ..] if kind != 0 && len >= 2 => options = options.get(usize::from(len)..)?,
+            _ => return None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

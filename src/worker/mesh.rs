@@ -10,7 +10,7 @@ use crossbeam::queue::ArrayQueue;
 use mio::{Poll, Waker};
 
 use super::WAKER;
-use crate::dataplane::fdb::FdbEvent;
+use crate::dataplane::Event;
 use crate::frame::Frame;
 use crate::types::{PortIdx, WorkerIdx};
 
@@ -109,14 +109,14 @@ struct Inbox {
     /// By sender.
     frames: Vec<ArrayQueue<(PortIdx, Frame)>>,
     /// By sender.
-    events: Vec<ArrayQueue<FdbEvent>>,
+    events: Vec<ArrayQueue<Event>>,
 }
 
 /// The rings of a switch with a number of workers; its control thread listens to events too.
 pub struct Mesh {
     links: Vec<Link>,
     inboxes: Vec<Inbox>,
-    control: Vec<ArrayQueue<FdbEvent>>,
+    control: Vec<ArrayQueue<Event>>,
 }
 
 impl Mesh {
@@ -187,7 +187,7 @@ impl Mesh {
         }
     }
 
-    pub(super) fn receive_events(&self, index: WorkerIdx, mut take: impl FnMut(FdbEvent)) {
+    pub(super) fn receive_events(&self, index: WorkerIdx, mut take: impl FnMut(Event)) {
         for ring in &self.inboxes[index.index()].events {
             while let Some(event) = ring.pop() {
                 take(event);
@@ -196,7 +196,7 @@ impl Mesh {
     }
 
     /// Events for the control thread.
-    pub fn control_events(&self, mut take: impl FnMut(FdbEvent)) {
+    pub fn control_events(&self, mut take: impl FnMut(Event)) {
         for ring in &self.control {
             while let Some(event) = ring.pop() {
                 take(event);
@@ -204,7 +204,7 @@ impl Mesh {
         }
     }
 
-    pub(super) fn tell(&self, from: WorkerIdx, event: FdbEvent) {
+    pub(super) fn tell(&self, from: WorkerIdx, event: Event) {
         for (to, inbox) in self.inboxes.iter().enumerate() {
             if to != from.index() {
                 let _ = inbox.events[from.index()].push(event);

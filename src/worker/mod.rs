@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::dataplane::out::Out;
 use crate::dataplane::tracer::Silent;
-use crate::dataplane::{Shard, hear, process, underlay};
+use crate::dataplane::{Shard, gateway, process, underlay};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
@@ -211,7 +211,7 @@ impl Worker {
         let tables = self.tables.load();
         let core = &mut self.core;
         core.follow(tables, now);
-        let mut moved = if attention { core.receive_handed(tables) } else { 0 };
+        let mut moved = if attention { core.receive_handed(tables, now) } else { 0 };
         let polled = core.is_polled();
         if !polled {
             core.arm(true);
@@ -243,6 +243,9 @@ impl Worker {
         }
         if core.shard.vtep.is_some() {
             underlay::poll(tables, &mut core.shard, now, &mut core.out);
+        }
+        if !core.shard.gateways.is_empty() {
+            gateway::poll(tables, &mut core.shard, now, &mut core.out);
         }
         core.flush(tables, now);
         core.tell();
@@ -313,6 +316,7 @@ impl Core {
             } else {
                 underlay::close(&mut self.shard, tables, now);
             }
+            gateway::configure(tables, &mut self.shard, self.index, now, &mut self.out);
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }
     }
@@ -455,14 +459,14 @@ impl Core {
     }
 
     /// Frames that other workers decided on and that leave by ports of this one.
-    fn receive_handed(&mut self, tables: &Tables) -> usize {
+    fn receive_handed(&mut self, tables: &Tables, now: Instant) -> usize {
         let Core { mesh, out, shard, index, .. } = self;
         let mut moved = 0;
         mesh.receive(*index, |port, frame| {
             out.push(port, frame);
             moved += 1;
         });
-        mesh.receive_events(*index, |event| hear(&mut shard.fdb, tables, event));
+        mesh.receive_events(*index, |event| shard.hear(tables, event, now));
         moved
     }
 
@@ -470,6 +474,9 @@ impl Core {
     fn flush(&mut self, tables: &Tables, now: Instant) {
         if self.out.pending() == 0 {
             return;
+        }
+        if !self.shard.gateways.is_empty() {
+            gateway::serve(tables, &mut self.shard, now, &mut self.out);
         }
         if let Some(underlay) = &tables.underlay
             && self.out.holds(underlay.resolver)
@@ -496,7 +503,10 @@ impl Core {
     /// worker shows what it has done.
     fn care(&mut self, tables: &Tables, now: Instant) {
         self.shard.fdb.sweep(now.0);
-        self.shard.tunnels.flush(tables);
+        self.shard.tally.flush(tables);
+        if let Some(translator) = &mut self.shard.nat {
+            translator.sweep(u32::try_from(now.secs()).unwrap_or(u32::MAX));
+        }
         self.shard.notes.take(now, |note| {
             let _ = self.notices.send(Notice::Underlay(note));
         });

@@ -24,6 +24,7 @@ mod mesh;
 mod mistakes;
 mod ovs;
 mod raw;
+mod router;
 mod see;
 mod tunnel;
 mod vlan;

@@ -4,8 +4,10 @@
 mod frames;
 mod hostile;
 mod learning;
+mod nat;
 mod offload;
 mod reload;
+mod routing;
 mod see;
 mod switch;
 mod trace;

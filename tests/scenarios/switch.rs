@@ -210,10 +210,11 @@ impl Switch {
             assert!(self.published.load().port(PortIdx(known)).is_some(), "{key} has no entry");
         }
         let networks: Vec<String> = self.model.networks.iter().map(|network| network.name.clone()).collect();
-        let tunnels = &self.places.tunnels;
+        let (tunnels, interfaces) = (&self.places.tunnels, &self.places.interfaces);
         self.places.ports.release(|key| match key {
             AttachmentKey::Tunnel(remote) => tunnels.contains_key(remote),
             AttachmentKey::Resolver => true,
+            AttachmentKey::Interface(router, mac) => interfaces.contains_key(&(router.clone(), *mac)),
             key => wanted.iter().any(|(wanted, _)| wanted == key),
         });
         self.places.networks.release(|name| networks.contains(name));
@@ -416,7 +417,10 @@ impl Switch {
         let devices = self.devices.iter().map(|(key, device)| (name(key).to_owned(), of(&device.counters)));
         let tunnels = &self.places.tunnels;
         let tunnels = tunnels.iter().map(|(remote, place)| (remote.to_string(), of(&place.counters)));
-        devices.chain(tunnels).collect()
+        let tables = self.published.load();
+        let interfaces = tables.ports.iter().flatten().filter(|port| port.interface().is_some());
+        let interfaces = interfaces.map(|port| (port.name.to_string(), of(&port.counters)));
+        devices.chain(tunnels).chain(interfaces).collect()
     }
 
     /// Exactly these counters moved, by this much, since the last look: `a: rx_frames 1, flooded 1; b: tx_frames 1`.

@@ -13,13 +13,12 @@
 //! frame is what the kernel merged, and has been checked there.
 
 mod ecn;
-mod flow;
 pub mod peek;
-pub mod tally;
 pub mod vxlan;
 
 use std::net::IpAddr;
 
+use super::flow;
 use super::ingress::Stop;
 use super::underlay::{Note, Notes};
 use crate::frame::Frame;

@@ -4,13 +4,6 @@ use std::net::IpAddr;
 
 use super::*;
 
-/// Each mistake as `line:column path: message (hint)`.
-fn judged(text: &str) -> Vec<String> {
-    let found = load(text, "f.toml").err().unwrap_or_default();
-    let hint = |d: &Diagnostic| d.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    found.iter().map(|d| format!("{}:{} {}: {}{}", d.line, d.column, d.path, d.message, hint(d))).collect()
-}
-
 /// Rows of what stands in line 4 of an overlay, and the mistakes of it without `4:` and `overlay.`.
 fn check_overlay(head: &str, rows: &[(&str, &[&str])]) {
     for (line, expected) in rows {

@@ -216,7 +216,7 @@ fn a_conflict_is_told_once_and_defended_every_ten_seconds() {
     assert!(wire.events().is_empty());
     let mut six = Host::new(config6(), at(0), &mut wire);
     assert_eq!(
-        six.receive(&nd::advertisement(PEER, v6("2001:db8::1"), None), at(1), &mut wire),
+        six.receive(&nd::advertisement(PEER, v6("2001:db8::1"), None, false), at(1), &mut wire),
         Heard::Answered
     );
     assert_eq!(wire.events(), [Event::Conflict { ip: ip("2001:db8::1"), mac: PEER }]);
@@ -240,7 +240,7 @@ fn an_ipv6_host_speaks_nd_and_mld() {
     assert_eq!((sent[0][54], sent[1][54], sent[1][58]), (135, 136, 0x60));
     assert_eq!(wire.events(), [Event::NextHop { ip: ip("2001:db8::2"), mac: Some(PEER) }]);
     // Answers of the gateway; one without a MAC confirms only the MAC that it comes from.
-    let told = nd::advertisement(ROUTER, v6("2001:db8::9"), Some((v6("2001:db8::1"), OURS)));
+    let told = nd::advertisement(ROUTER, v6("2001:db8::9"), Some((v6("2001:db8::1"), OURS)), false);
     assert_eq!(host.receive(&told, at(2), &mut wire), Heard::Consumed);
     assert_eq!(host.resolved(ip("2001:db8:1::7")), Some(ROUTER));
     host.poll(at(30_002), &mut wire);
@@ -408,8 +408,8 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
         arp::request(PEER, v4("192.0.2.2"), v4("192.0.2.1"), None).to_vec(),
         arp::announcement(PEER, v4("192.0.2.1")).to_vec(),
         nd::solicitation(PEER, v6("2001:db8::2"), v6("2001:db8::1"), None).to_vec(),
-        nd::advertisement(ROUTER, v6("2001:db8::9"), Some((v6("2001:db8::1"), OURS))).to_vec(),
-        nd::advertisement(PEER, v6("2001:db8::1"), None).to_vec(),
+        nd::advertisement(ROUTER, v6("2001:db8::9"), Some((v6("2001:db8::1"), OURS)), false).to_vec(),
+        nd::advertisement(PEER, v6("2001:db8::1"), None, false).to_vec(),
         ping("192.0.2.1", OURS),
         too_big(v4("198.51.100.7"), 1400),
         vec![0; 60],

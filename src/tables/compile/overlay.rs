@@ -9,7 +9,7 @@ use crate::frame::Caps;
 use crate::model::{AttachmentKey, Network, Overlay, Segment, Tunnels};
 use crate::tables::exact::Exact;
 use crate::tables::tunnel::{NetTunnels, Outer, Tunnel, Underlay, address_key};
-use crate::tables::{PortEntry, Segments, Tables};
+use crate::tables::{Host, PortEntry, Segments, Tables};
 use crate::types::{Mac, NetIdx, PortIdx, Vni};
 use crate::wire::ethernet::{HEADER, multicast_mac};
 
@@ -161,12 +161,12 @@ fn join(tables: &mut Tables, of: &Tunnelled<'_>, ports: &BTreeMap<IpAddr, PortId
     for port in peers.into_iter().chain(group).chain(port(&STRANGERS)) {
         entry.admit(port);
     }
-    let mut neighbours = std::collections::HashMap::new();
     for remote in &of.tunnels.remote_ports {
-        neighbours.extend(remote.fixed_ips.iter().map(|address| (*address, remote.mac_address)));
+        let host = Host { mac: remote.mac_address, is_here: false };
+        entry.hosts.extend(remote.fixed_ips.iter().map(|address| (*address, host)));
         if let Some(port) = port(&remote.vtep) {
             tables.static_macs.push((of.index, remote.mac_address, port));
         }
     }
-    entry.tunnels = Some(NetTunnels { vni: of.vni, flood, neighbours, counters });
+    entry.tunnels = Some(NetTunnels { vni: of.vni, flood, counters });
 }

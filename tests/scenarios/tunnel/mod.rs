@@ -269,7 +269,7 @@ fn answer(address: &str, mac: Mac) -> Vec<u8> {
             reply.message(VTEP_MAC).to_vec()
         }
         IpAddr::V6(target) => {
-            nd::advertisement(mac, target, Some((LOCAL6.parse().unwrap(), VTEP_MAC))).to_vec()
+            nd::advertisement(mac, target, Some((LOCAL6.parse().unwrap(), VTEP_MAC)), false).to_vec()
         }
     }
 }

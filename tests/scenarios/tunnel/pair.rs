@@ -31,7 +31,7 @@ fn switch(v4: bool, n: u8, peer: u8, vnis: [u32; 2], able: bool) -> Switch {
             arp.message(VTEP_MAC).to_vec()
         }
         IpAddr::V6(target) => {
-            nd::advertisement(PEER_MAC, vtep(peer).parse().unwrap(), Some((target, VTEP_MAC))).to_vec()
+            nd::advertisement(PEER_MAC, vtep(peer).parse().unwrap(), Some((target, VTEP_MAC)), false).to_vec()
         }
     };
     switch.send("overlay", said);

@@ -1,5 +1,6 @@
-//! Frames through tunnels, counted by each worker for itself and added to the shared counters now and then: a tunnel port is
-//! every worker's to send by, so its counters have many writers; and frames of one burst come from many of them.
+//! Frames of ports without a device, tunnel ports and routers' interfaces, counted by each worker for itself and added to the
+//! shared counters now and then: such a port is every worker's, so its counters have many writers; and frames of one burst
+//! come from many of them.
 
 use std::sync::atomic::Ordering;
 
@@ -22,16 +23,16 @@ impl Count {
     }
 }
 
-/// Both ways of one tunnel port.
+/// Both ways of one port.
 #[derive(Clone, Copy, Default)]
-struct Peer {
+struct Port {
     rx: Count,
     tx: Count,
     forwarded: u64,
     flooded: u64,
 }
 
-/// Both ways of one network.
+/// One network's frames in tunnels.
 #[derive(Clone, Copy, Default)]
 struct Network {
     rx: Count,
@@ -41,49 +42,58 @@ struct Network {
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Tally {
-    peers: Vec<Peer>,
+    ports: Vec<Port>,
     networks: Vec<Network>,
     any: bool,
 }
 
 impl Tally {
     pub(in crate::dataplane) fn make_room(&mut self, tables: &Tables) {
-        if tables.underlay.is_some() {
-            self.peers.resize(self.peers.len().max(tables.ports.len()), Peer::default());
+        if tables.underlay.is_some() || !tables.routers.is_empty() {
+            self.ports.resize(self.ports.len().max(tables.ports.len()), Port::default());
             self.networks.resize(self.networks.len().max(tables.networks.len()), Network::default());
         }
     }
 
-    /// A frame came out of a tunnel, and ended so.
+    /// A frame came from the port, and ended so.
     #[inline(always)]
     pub(in crate::dataplane) fn count_rx(
         &mut self,
-        peer: PortIdx,
-        network: NetIdx,
+        port: PortIdx,
         bytes: u64,
         ended: Result<Sent, DropReason>,
     ) {
-        if let Some(peer) = self.peers.get_mut(peer.index()) {
-            peer.rx.add(bytes);
-            peer.forwarded += u64::from(ended == Ok(Sent::Forwarded));
-            peer.flooded += u64::from(ended == Ok(Sent::Flooded));
-        }
-        if let Some(network) = self.networks.get_mut(network.index()) {
-            network.rx.add(bytes);
+        if let Some(port) = self.ports.get_mut(port.index()) {
+            port.rx.add(bytes);
+            port.forwarded += u64::from(ended == Ok(Sent::Forwarded));
+            port.flooded += u64::from(ended == Ok(Sent::Flooded));
         }
         self.any = true;
     }
 
-    /// A frame goes into a tunnel.
+    /// A frame goes to the port.
     #[inline(always)]
-    pub(in crate::dataplane) fn count_tx(&mut self, peer: PortIdx, network: NetIdx, bytes: u64) {
-        if let Some(peer) = self.peers.get_mut(peer.index()) {
-            peer.tx.add(bytes);
+    pub(in crate::dataplane) fn count_tx(&mut self, port: PortIdx, bytes: u64) {
+        if let Some(port) = self.ports.get_mut(port.index()) {
+            port.tx.add(bytes);
         }
+        self.any = true;
+    }
+
+    /// A frame of the network came out of a tunnel.
+    #[inline(always)]
+    pub(in crate::dataplane) fn count_tunnel_rx(&mut self, network: NetIdx, bytes: u64) {
+        if let Some(network) = self.networks.get_mut(network.index()) {
+            network.rx.add(bytes);
+        }
+    }
+
+    /// A frame of the network goes into a tunnel.
+    #[inline(always)]
+    pub(in crate::dataplane) fn count_tunnel_tx(&mut self, network: NetIdx, bytes: u64) {
         if let Some(network) = self.networks.get_mut(network.index()) {
             network.tx.add(bytes);
         }
-        self.any = true;
     }
 
     /// Adds what was counted to the counters of ports and networks.
@@ -91,17 +101,17 @@ impl Tally {
         if !std::mem::take(&mut self.any) {
             return;
         }
-        for (peer, port) in self.peers.iter_mut().zip(&tables.ports) {
-            let peer = std::mem::take(peer);
+        for (counted, port) in self.ports.iter_mut().zip(&tables.ports) {
+            let counted = std::mem::take(counted);
             let Some(port) = port else { continue };
             let counters = &port.counters;
             let each = [
-                (&counters.rx_frames, peer.rx.frames),
-                (&counters.rx_bytes, peer.rx.bytes),
-                (&counters.tx_frames, peer.tx.frames),
-                (&counters.tx_bytes, peer.tx.bytes),
-                (&counters.forwarded, peer.forwarded),
-                (&counters.flooded, peer.flooded),
+                (&counters.rx_frames, counted.rx.frames),
+                (&counters.rx_bytes, counted.rx.bytes),
+                (&counters.tx_frames, counted.tx.frames),
+                (&counters.tx_bytes, counted.tx.bytes),
+                (&counters.forwarded, counted.forwarded),
+                (&counters.flooded, counted.flooded),
             ];
             each.into_iter()
                 .filter(|(_, count)| *count > 0)

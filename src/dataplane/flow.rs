@@ -1,16 +1,22 @@
-//! The hash of an inner frame's flow, as the source port of the tunnel packet: the underlay spreads flows by it over equal
-//! paths and over a receiver's queues (RFC 7348, section 5), and keeps each flow in order.
+//! The hash of a frame's flow: the same for all frames of one transport connection, or of one pair of addresses where there
+//! are no ports or they may be missing (fragments). A router spreads flows by it over equal routes; as the source port of
+//! a tunnel packet the underlay spreads them by it over equal paths and over a receiver's queues (RFC 7348, section 5). Each
+//! flow stays in order.
 
 use crate::wire::ethernet::{HEADER, IPV4, IPV6};
 use crate::wire::protocol::{TCP, UDP};
 
-/// A port of the dynamic range (RFC 6335, section 6), the same for all frames of a flow: of one transport connection, or of
-/// one pair of addresses where there are no ports or they may be missing (fragments).
+/// A frame's hash as a port of the dynamic range (RFC 6335, section 6).
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // a hash folds
 pub(super) fn source_port(frame: &[u8]) -> u16 {
-    let hash = flow(frame).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    0xc000 | (hash >> 50) as u16
+    0xc000 | (hash(frame) >> 50) as u16
+}
+
+/// A frame's hash; its high bits are the best ones.
+#[inline(always)]
+pub(super) fn hash(frame: &[u8]) -> u64 {
+    flow(frame).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[inline(always)]

@@ -1,0 +1,386 @@
+//! What the home of a router's interface does for it: answers ARP, neighbour solicitations and ping, finds out the MACs of
+//! neighbours and tells every worker, and announces the router's addresses when they appear.
+//!
+//! Frames get here by [`Out`], as to any port. One whose source is the interface's own MAC is a packet that is to be sent and
+//! waits for its next hop's MAC; any other was sent to the router.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::nat::{self, Translator};
+use super::out::Out;
+use super::router::errors::{tell, unreachable};
+use super::router::neighbours::NeighbourEvent;
+use super::router::{self, At, drop_at, emit, hop};
+use super::tracer::Silent;
+use super::{Event, Shard};
+use crate::frame::Frame;
+use crate::services::arp::{self, Arp, Operation};
+use crate::services::icmp::Problem;
+use crate::services::icmp::{self, Bucket};
+use crate::services::nd::{self, Nd};
+use crate::services::neighbour::{Claim, Effect, Neighbours};
+use crate::services::packet::Packet;
+use crate::stats::DropReason;
+use crate::tables::Tables;
+use crate::tables::fib::Route;
+use crate::tables::tunnel::{address_key, key_address};
+use crate::types::{Instant, Mac, PortIdx, WorkerIdx};
+use crate::wire::ethernet::{self, Ethernet, HEADER};
+use crate::wire::protocol;
+
+/// Most neighbours of an interface besides next hops of routes.
+const NEIGHBOURS: usize = 1024;
+/// Echo replies a second, and at once.
+const ECHO: (u32, u32) = (1000, 100);
+/// Where an IPv6 header names what follows it.
+const NEXT_HEADER: u32 = 6;
+/// How often, and how far apart, an address is announced (RFC 5227, 1.1: `ANNOUNCE_NUM`, `ANNOUNCE_INTERVAL`).
+const ANNOUNCEMENTS: u8 = 2;
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The interfaces that this worker is the home of.
+#[derive(Default)]
+pub struct Gateways(BTreeMap<PortIdx, Gateway>);
+
+struct Gateway {
+    mac: Mac,
+    neighbours: Neighbours,
+    /// Next hops that are kept resolved.
+    wanted: BTreeSet<IpAddr>,
+    addresses: BTreeSet<IpAddr>,
+    /// Addresses that are still to be announced, how often, and when next.
+    announcing: Vec<(Instant, IpAddr, u8)>,
+    echo: Bucket,
+    scratch: Vec<u8>,
+}
+
+/// What becomes of a frame that was sent to the router.
+enum Heard {
+    Answer(Vec<u8>),
+    Consumed,
+    /// Nobody here takes it; its sender may be told.
+    Refused(Option<Problem>),
+}
+
+impl Gateways {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The neighbours of all interfaces: interface, address, MAC if known, state.
+    pub fn neighbours(&self) -> impl Iterator<Item = (PortIdx, IpAddr, Option<Mac>, &'static str)> {
+        self.0.iter().flat_map(|(port, gateway)| {
+            gateway.neighbours.iter().map(move |(ip, mac, state)| (*port, ip, mac, state))
+        })
+    }
+}
+
+/// Brings the homes in line with newly published tables: new addresses are announced, new next hops asked for.
+pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Instant, out: &mut Out) {
+    if nat::is_wanted(tables, home) {
+        let seed = shard.seed;
+        let translator = shard.nat.get_or_insert_with(|| Box::new(Translator::new(tables, seed)));
+        translator.configure(tables, home);
+    } else {
+        shard.nat = None;
+    }
+    let mut gateways = std::mem::take(&mut shard.gateways);
+    gateways.0.retain(|port, gateway| {
+        let stays = is_home(*port, tables, home);
+        if !stays {
+            gateway.neighbours.discard_waiting(&mut |_| {});
+        }
+        stays
+    });
+    for slot in 0..tables.ports.len() {
+        let Ok(index) = u16::try_from(slot).map(PortIdx) else { break };
+        let Some(at) = At::new(index, tables).filter(|_| is_home(index, tables, home)) else { continue };
+        let gateway = gateways.0.entry(index).or_insert_with(|| Gateway::new(at.interface.mac, now));
+        let effects = gateway.configure(&at, now);
+        carry_out(effects, &at, tables, shard, now, out);
+        gateway.announce(&at, tables, shard, now, out);
+    }
+    shard.gateways = gateways;
+    router::route(tables, shard, now, out, &mut Silent);
+}
+
+fn is_home(port: PortIdx, tables: &Tables, home: WorkerIdx) -> bool {
+    tables.port(port).is_some_and(|entry| entry.worker == home && entry.up && entry.interface().is_some())
+}
+
+/// Frames that stand at interfaces whose home this is.
+pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+    let mut gateways = std::mem::take(&mut shard.gateways);
+    while let Some((index, frames)) = out.take_from(|port| gateways.0.contains_key(&port)) {
+        let Some(at) = At::new(index, tables) else { continue };
+        let Some(gateway) = gateways.0.get_mut(&index) else { continue };
+        for frame in frames {
+            gateway.take_in(frame, &at, tables, shard, now, out);
+        }
+        // Frames that this delivered to routers may stand at further interfaces then.
+        router::route(tables, shard, now, out, &mut Silent);
+    }
+    shard.gateways = gateways;
+}
+
+/// What falls due: questions to neighbours, announcements.
+pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+    if let Some(nat) = &mut shard.nat
+        && nat.fragments.deadline().is_some_and(|at| at <= now)
+    {
+        nat.fragments.expire(now);
+        router::release_fragments(tables, shard, now, out, &mut Silent);
+    }
+    let is_due = |gateway: &Gateway| {
+        gateway.neighbours.deadline().is_some_and(|at| at <= now)
+            || gateway.announcing.iter().any(|(at, ..)| *at <= now)
+    };
+    if !shard.gateways.0.values().any(is_due) {
+        return;
+    }
+    let mut gateways = std::mem::take(&mut shard.gateways);
+    for (index, gateway) in &mut gateways.0 {
+        let Some(at) = At::new(*index, tables) else { continue };
+        let mut effects = Vec::new();
+        gateway.neighbours.poll(now, &mut |effect| effects.push(effect));
+        carry_out(effects, &at, tables, shard, now, out);
+        gateway.announce(&at, tables, shard, now, out);
+    }
+    shard.gateways = gateways;
+    router::route(tables, shard, now, out, &mut Silent);
+}
+
+impl Gateway {
+    fn new(mac: Mac, now: Instant) -> Gateway {
+        Gateway {
+            mac,
+            neighbours: Neighbours::new(NEIGHBOURS),
+            wanted: BTreeSet::new(),
+            addresses: BTreeSet::new(),
+            announcing: Vec::new(),
+            echo: Bucket::new(ECHO.0, ECHO.1, now),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn configure(&mut self, at: &At<'_>, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut out = |effect| effects.push(effect);
+        let wanted: BTreeSet<IpAddr> = at.interface.next_hops.iter().copied().collect();
+        for &ip in wanted.difference(&self.wanted) {
+            self.neighbours.want(ip, now, &mut out);
+        }
+        for &ip in self.wanted.difference(&wanted) {
+            self.neighbours.unwant(ip, &mut out);
+        }
+        self.wanted = wanted;
+        let addresses: BTreeSet<IpAddr> = at.interface.all_addresses().collect();
+        self.announcing.retain(|(_, ip, _)| addresses.contains(ip));
+        let new = addresses.difference(&self.addresses).map(|ip| (now, *ip, ANNOUNCEMENTS));
+        self.announcing.extend(new);
+        self.addresses = addresses;
+        effects
+    }
+
+    /// Tells everyone on the network who has the router's addresses (RFC 5227, 2.3; RFC 4861, 7.2.6).
+    fn announce(&mut self, at: &At<'_>, tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+        for (when, ip, left) in &mut self.announcing {
+            if *when > now {
+                continue;
+            }
+            *left -= 1;
+            *when = now.after(ANNOUNCE_INTERVAL);
+            let message = match ip {
+                IpAddr::V4(ip) => arp::announcement(self.mac, *ip),
+                IpAddr::V6(ip) => nd::advertisement(self.mac, *ip, None, true),
+            };
+            send(&message, at, tables, shard, out);
+        }
+        self.announcing.retain(|(.., left)| *left > 0);
+    }
+
+    fn take_in(
+        &mut self,
+        frame: Frame,
+        at: &At<'_>,
+        tables: &Tables,
+        shard: &mut Shard,
+        now: Instant,
+        out: &mut Out,
+    ) {
+        let head = frame.head();
+        if head.get(6..12) == Some(&self.mac.0[..]) {
+            return self.submit(frame, at, tables, shard, now, out);
+        }
+        let frame = match router::route_at_home(frame, at, tables, shard, now, out) {
+            Some(frame) => frame,
+            None => return,
+        };
+        let head = frame.head();
+        let whole: Vec<u8>;
+        let bytes = if frame.is_linear() {
+            head
+        } else {
+            whole = frame.segments().collect::<Vec<_>>().concat();
+            &whole
+        };
+        let mut effects = Vec::new();
+        let heard = self.hear(bytes, at, now, &mut effects);
+        carry_out(effects, at, tables, shard, now, out);
+        let counters = &at.port.counters;
+        match heard {
+            Heard::Answer(message) => {
+                counters.answered.add_shared(1);
+                send(&message, at, tables, shard, out);
+            }
+            Heard::Consumed => counters.consumed.add_shared(1),
+            Heard::Refused(error) => {
+                if let Some(error) = error {
+                    tell(&frame, error, at, (tables, shard), now, out, &mut Silent);
+                }
+                drop_at(at.index, DropReason::NoService, (tables, shard), &mut Silent);
+            }
+        }
+    }
+
+    /// A packet that waits for its next hop.
+    fn submit(
+        &mut self,
+        frame: Frame,
+        at: &At<'_>,
+        tables: &Tables,
+        shard: &mut Shard,
+        now: Instant,
+        out: &mut Out,
+    ) {
+        let Some(next) = next_hop(frame.head(), at) else {
+            return drop_at(at.index, DropReason::NoRoute, (tables, shard), &mut Silent);
+        };
+        let mut effects = Vec::new();
+        let mac = self.neighbours.mac(next);
+        self.neighbours.submit(frame, next, now, &mut |effect| effects.push(effect));
+        if mac.is_some() {
+            // Whoever had to ask is told again.
+            effects.insert(0, Effect::Changed { ip: next, mac });
+        }
+        carry_out(effects, at, tables, shard, now, out);
+    }
+
+    fn hear(&mut self, bytes: &[u8], at: &At<'_>, now: Instant, effects: &mut Vec<Effect>) -> Heard {
+        let Ok(link) = Ethernet::new_checked(bytes) else { return Heard::Refused(None) };
+        let mut out = |effect| effects.push(effect);
+        if link.ethertype() == ethernet::ARP {
+            let Some(arp) = Arp::parse(bytes) else { return Heard::Refused(None) };
+            if arp.operation == Operation::Request {
+                let ours = self.addresses.contains(&IpAddr::V4(arp.target)) && !arp.is_announcement();
+                return if ours { Heard::Answer(arp.reply(self.mac).to_vec()) } else { Heard::Consumed };
+            }
+            let claim = Claim { mac: arp.sender_mac, solicited: true, overrides: true };
+            self.neighbours.heard(arp.sender.into(), claim, now, &mut out);
+            return Heard::Consumed;
+        }
+        let Ok(packet) = Packet::parse(bytes) else { return Heard::Refused(None) };
+        let link_local = at.interface.link_local();
+        if packet.protocol == protocol::ICMPV6
+            && let Ok(message) = Nd::parse(&packet)
+        {
+            return match message {
+                Nd::Solicitation { source, target, .. } => {
+                    let is_ours = target == link_local || self.addresses.contains(&IpAddr::V6(target));
+                    if is_ours {
+                        Heard::Answer(nd::reply(&packet, source, target, self.mac, true).to_vec())
+                    } else {
+                        Heard::Consumed
+                    }
+                }
+                Nd::Advertisement { target, target_mac, solicited, overrides, .. } => {
+                    let known = self.neighbours.mac(target.into());
+                    let confirmed = known.filter(|mac| *mac == packet.source_mac);
+                    if let Some(mac) = target_mac.or(confirmed) {
+                        self.neighbours.heard(
+                            target.into(),
+                            Claim { mac, solicited, overrides },
+                            now,
+                            &mut out,
+                        );
+                    }
+                    Heard::Consumed
+                }
+            };
+        }
+        match icmp::echo_reply(&packet, self.mac, at.interface.mtu, &mut self.echo, now, &mut self.scratch) {
+            Ok(()) => Heard::Answer(std::mem::take(&mut self.scratch)),
+            Err(_) => Heard::Refused(refusal(&packet)),
+        }
+    }
+}
+
+/// What the sender of a packet is told that nobody here takes (RFC 1122, 3.2.2.1; RFC 4443, 3.1).
+fn refusal(packet: &Packet<'_>) -> Option<Problem> {
+    match packet.protocol {
+        protocol::ICMP | protocol::ICMPV6 => None,
+        protocol::TCP | protocol::UDP => Some(Problem::PortUnreachable),
+        _ => Some(Problem::ProtocolUnreachable(NEXT_HEADER)),
+    }
+}
+
+/// The next hop of a packet that leaves by this interface: the routes' choice once more.
+fn next_hop(head: &[u8], at: &At<'_>) -> Option<IpAddr> {
+    let kind = u16::from_be_bytes(*head.get(HEADER - 2..)?.first_chunk()?);
+    let (route, destination) = if kind == ethernet::IPV4 {
+        let destination = u32::from_be_bytes(*head.get(HEADER + 16..)?.first_chunk()?);
+        (at.router.fib.v4(destination)?, address_key(IpAddr::V4(destination.into())))
+    } else {
+        let destination = u128::from_be_bytes(*head.get(HEADER + 24..)?.first_chunk()?);
+        (at.router.fib.v6(destination)?, destination)
+    };
+    match route {
+        Route::Connected(_) => Some(key_address(destination)),
+        Route::Via(hops) => Some(key_address(hop(hops, head)?.address)),
+        _ => None,
+    }
+}
+
+fn send(message: &[u8], at: &At<'_>, tables: &Tables, shard: &mut Shard, out: &mut Out) {
+    match shard.pool.frame_from(message) {
+        Some(frame) => emit(frame, at, tables, shard, out, &mut Silent),
+        None => drop_at(at.index, DropReason::NoBuffer, (tables, shard), &mut Silent),
+    }
+}
+
+/// Does what the neighbours of an interface want.
+fn carry_out(
+    effects: Vec<Effect>,
+    at: &At<'_>,
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+) {
+    let mac = at.interface.mac;
+    for effect in effects {
+        match effect {
+            Effect::Solicit { ip, to } => {
+                let message = match (at.interface.address_towards(ip), ip) {
+                    (Some(IpAddr::V4(local)), IpAddr::V4(ip)) => arp::request(mac, local, ip, to),
+                    (_, IpAddr::V6(ip)) => nd::solicitation(mac, at.interface.link_local(), ip, to),
+                    _ => continue,
+                };
+                send(&message, at, tables, shard, out);
+            }
+            Effect::Changed { ip, mac } => {
+                let event = NeighbourEvent { interface: at.index, address: address_key(ip), mac };
+                shard.neighbours.hear(event, u32::try_from(now.secs()).unwrap_or(u32::MAX));
+                shard.tell(Event::Neighbour(event));
+            }
+            Effect::Release(frame) => emit(frame, at, tables, shard, out, &mut Silent),
+            Effect::Discard(frame) => {
+                unreachable(frame, at, (tables, shard), now, out);
+                drop_at(at.index, DropReason::Unresolved, (tables, shard), &mut Silent);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Routers, compiled: what the path needs to know of one, and of its interfaces.
+//!
+//! A router's interface is a port without a device: the FDB has its MAC as a static entry of its network, so that "for the
+//! router" is the look-up that there is anyway. What a router cannot decide by its tables alone (its own addresses, next hops
+//! that are not resolved) is done by the worker of the interface's port, its *home*.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::fib::Fib;
+use super::nat::Nat;
+use crate::types::{Mac, NetIdx, RouterIdx};
+
+/// A router.
+#[derive(Clone, Debug)]
+pub struct RouterEntry {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it forwards.
+    pub up: bool,
+    /// Its routes.
+    pub fib: Fib,
+    /// What it translates.
+    pub nat: Nat,
+    /// Whether the MSS of passing TCP SYNs is lowered to what the networks carry.
+    pub mss_clamping: bool,
+}
+
+/// An interface of a router, as a port.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// The router.
+    pub router: RouterIdx,
+    /// The network that it is on.
+    pub network: NetIdx,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses with the subnets' prefix lengths.
+    pub addresses: Vec<IpNet>,
+    /// Whether it is the one to the world.
+    pub is_gateway: bool,
+    /// Longest packet of its network in bytes.
+    pub mtu: u16,
+    /// Next hops on its network that are kept resolved: those of routes, of which many packets will want one.
+    pub next_hops: Vec<IpAddr>,
+    /// Other addresses that lead to it, besides its own: floating IPs.
+    pub further: Vec<IpAddr>,
+}
+
+impl Interface {
+    /// Its address that a neighbour at `other` knows it by: of the same subnet, or else of the same IP version.
+    pub fn address_towards(&self, other: IpAddr) -> Option<IpAddr> {
+        let same = |net: &&IpNet| net.addr().is_ipv4() == other.is_ipv4();
+        let on_link = self.addresses.iter().find(|net| net.contains(&other));
+        on_link.or_else(|| self.addresses.iter().find(same)).map(IpNet::addr)
+    }
+
+    /// All addresses that lead to it.
+    pub fn all_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNet::addr).chain(self.further.iter().copied())
+    }
+
+    /// Its link-local IPv6 address (RFC 4291, appendix A).
+    pub fn link_local(&self) -> std::net::Ipv6Addr {
+        let [a, b, c, d, e, f] = self.mac.0;
+        std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    }
+}
