@@ -9,9 +9,7 @@ use std::error::Error;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use nuswitch::frame::{BURST, Offload};
 use nuswitch::ports::link::Links;
 use nuswitch::sys::packet::{PacketSocket, SEND_MAX};
