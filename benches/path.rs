@@ -1,29 +1,25 @@
 //! The path alone, on frames in memory: cycles per packet (of the time stamp counter) beside criterion's nanoseconds.
 //!
-//! `cargo bench --bench path`. A burst is made once, goes through `process`, and what stands in `Out` goes into the next
-//! burst, so nothing but the path is measured.
+//! `cargo bench --bench path`.
 
 #![allow(clippy::cast_possible_truncation)] // small numbers
+
+mod burst;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
+use burst::{Bench, CAPS, frame, mac, port_of, tables_of};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use nuswitch::dataplane::out::Out;
+use nuswitch::dataplane::process;
 use nuswitch::dataplane::tracer::Silent;
-use nuswitch::dataplane::{Shard, process};
-use nuswitch::frame::{Burst, Pool};
-use nuswitch::model::{self, AttachmentKey};
-use nuswitch::ports::Caps;
+use nuswitch::frame::Burst;
 use nuswitch::stats::PortCounters;
 use nuswitch::sys::cycles;
-use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::tables::{NetEntry, PortEntry, Segments, Tables};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 use nuswitch::wire::checksum::Sum;
-
-const CAPS: Caps = Caps { checksum: true, tso: true, uso: true, mtu: 1500 };
 
 fn port(name: &str, segments: Segments) -> Option<PortEntry> {
     Some(PortEntry {
@@ -70,74 +66,6 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
         mac_aging_time: 300,
         fdb_capacity: 1 << 17,
         ..Tables::default()
-    }
-}
-
-fn mac(side: u8, n: u32) -> Mac {
-    let [_, a, b, c] = n.to_be_bytes();
-    Mac([0x02, side, 0, a, b, c])
-}
-
-fn frame(destination: Mac, source: Mac, tag: bool) -> Vec<u8> {
-    let mut bytes = [destination.0, source.0].concat();
-    if tag {
-        bytes.extend([0x81, 0, 0, 120]);
-    }
-    bytes.extend([0x08, 0x00]);
-    bytes.resize(60, 0);
-    bytes
-}
-
-/// The path with its memory, and the frames that go round in it.
-struct Bench {
-    tables: Tables,
-    shard: Shard,
-    out: Out,
-    cycles: u64,
-    /// Cycles per packet of each burst: their median is what a burst costs while nobody interrupts.
-    samples: Vec<f32>,
-}
-
-impl Bench {
-    fn new(tables: Tables) -> Bench {
-        let pool = Pool::with_chunks(4096, 0).expect("memory");
-        let mut shard = Shard::new(pool, 0x5eed);
-        shard.sync(&tables);
-        let mut out = Out::default();
-        out.make_room(tables.ports.len());
-        Bench { tables, shard, out, cycles: 0, samples: Vec::with_capacity(1 << 20) }
-    }
-
-    fn is_trunk(&self, port: PortIdx) -> bool {
-        self.tables.port(port).is_some_and(|port| matches!(port.segments, Segments::Trunk { .. }))
-    }
-
-    fn send(&mut self, burst: &mut Burst, from: PortIdx) {
-        let count = burst.len() as u64;
-        let before = cycles();
-        process(burst, from, &self.tables, &mut self.shard, Instant(0), &mut self.out, &mut Silent);
-        let taken = cycles() - before;
-        self.cycles += taken;
-        if self.samples.len() < self.samples.capacity() {
-            self.samples.push(taken as f32 / count as f32);
-        }
-    }
-
-    fn collect(&mut self) {
-        self.out.flush(|_, queue| queue.clear());
-    }
-
-    fn report(&mut self, name: &str) {
-        if self.samples.is_empty() {
-            return; // criterion's filter left this bench out
-        }
-        self.samples.sort_by(f32::total_cmp);
-        let at = |share: f64| self.samples[(self.samples.len() as f64 * share) as usize];
-        println!(
-            "{name}: {:.1} cycles per packet (median; a tenth of the bursts below {:.1})",
-            at(0.5),
-            at(0.1)
-        );
     }
 }
 
@@ -239,17 +167,7 @@ impl Overlay {
                 Overlay::local(n)
             );
         }
-        let model = model::load(&text, "bench.toml").unwrap_or_else(|found| panic!("{}", found[0]));
-        let device = || Device {
-            worker: WorkerIdx(0),
-            up: true,
-            caps: CAPS,
-            mac: Some(VTEP),
-            counters: Arc::default(),
-        };
-        let devices: HashMap<AttachmentKey, Device> =
-            model.attachments().map(|attachment| (attachment.key, device())).collect();
-        let tables = compile(&model, &devices, &mut Places::default(), 1);
+        let tables = tables_of(&text, VTEP);
         for tunnel in tables.ports.iter().flatten().filter_map(PortEntry::tunnel) {
             tunnel.state.set_next_hop(Some(Mac([2, 0, 0, 0, 0xee, 2])));
         }
@@ -288,9 +206,7 @@ impl Overlay {
     }
 
     fn port(&self, network: u32) -> PortIdx {
-        let name = format!("p{network}");
-        let at = self.bench.tables.ports.iter().position(|p| p.as_ref().is_some_and(|p| *p.name == *name));
-        PortIdx(at.expect("its port") as u16)
+        port_of(&self.bench.tables, &format!("p{network}"))
     }
 
     fn one(&mut self, packet: Vec<u8>) {

@@ -1,0 +1,323 @@
+//! The router on frames in memory: cycles per packet (of the time stamp counter) beside criterion's nanoseconds.
+//!
+//! `cargo bench --bench router`. Packets come in bursts of 32 of random connections, out and back by halves where they are
+//! translated; all from bridging in to bridging out is counted.
+
+mod burst;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use burst::{Bench, port_of, tables_of};
+use criterion::{Criterion, criterion_group, criterion_main};
+use nuswitch::dataplane::tracer::Silent;
+use nuswitch::dataplane::{gateway, process};
+use nuswitch::frame::{BURST, Burst};
+use nuswitch::types::{Instant, Mac, PortIdx, WorkerIdx};
+use nuswitch::wire::checksum::Sum;
+
+const GUESTS: u32 = 16;
+const WORLD: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
+const LAB: &str = r#"
+[conntrack]
+max_entries = 1100000
+max_entries_per_guest = 1100000
+
+[[physical_network]]
+name = "provider"
+interface = "eth1"
+
+[[network]]
+name = "public"
+network_type = "flat"
+physical_network = "provider"
+external = true
+
+[[subnet]]
+name = "public-v4"
+network = "public"
+cidr = "203.0.113.0/24"
+gateway_ip = "203.0.113.1"
+
+[[network]]
+name = "blue"
+
+[[subnet]]
+name = "blue-v4"
+network = "blue"
+cidr = "10.0.0.0/24"
+
+[[network]]
+name = "green"
+
+[[subnet]]
+name = "green-v4"
+network = "green"
+cidr = "10.0.1.0/24"
+
+[[router]]
+name = "edge"
+interfaces = ["blue-v4", "green-v4"]
+[router.external_gateway]
+network = "public"
+external_fixed_ips = [SNAT]
+"#;
+
+/// SNAT addresses: a protocol has some 64 000 ports at each.
+const POOL: u32 = 32;
+
+/// Sixteen guests on each of two networks of a router, with a neighbour that is the world.
+struct Lab {
+    bench: Bench,
+    router: Mac,
+    gateway: Mac,
+}
+
+#[derive(Clone, Copy)]
+struct Packet {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    ports: (u16, u16),
+}
+
+fn guest(network: u8, n: u32) -> Mac {
+    Mac([2, network, 0, 0, 0, n as u8 + 10])
+}
+
+fn address(network: u8, n: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, network, n as u8 + 10)
+}
+
+impl Lab {
+    fn new(floating: bool) -> Lab {
+        let pool: Vec<String> = (0..POOL).map(|n| format!("\"203.0.113.{}\"", 100 + n)).collect();
+        let mut text = LAB.replace("SNAT", &pool.join(", "));
+        for (network, name) in [(0, "blue"), (1, "green")] {
+            for n in 0..GUESTS {
+                text += &format!(
+                    "[[port]]\nname = \"{name}{n}\"\nnetwork = \"{name}\"\nfixed_ips = [\"{}\"]\nmac_address = \"{}\"\n\
+                     interface = {{ kind = \"tap\", name = \"{name}{n}\" }}\n",
+                    address(network, n),
+                    guest(network, n),
+                );
+                if floating && network == 0 {
+                    text += &format!(
+                        "[[floating_ip]]\nfloating_network = \"public\"\nport = \"{name}{n}\"\nfloating_ip_address = \"203.0.113.{}\"\n",
+                        10 + n
+                    );
+                }
+            }
+        }
+        let tables = tables_of(&text, WORLD);
+        let mac = |name: &str| {
+            let port = tables.ports.iter().flatten().find(|port| *port.name == *name).expect("an interface");
+            port.interface().expect("a router's").mac
+        };
+        let (router, gateway) = (mac("edge/blue-v4"), mac("edge/public-v4"));
+        let mut lab = Lab { bench: Bench::new(tables), router, gateway };
+        lab.with_shard(|tables, shard, out| gateway::configure(tables, shard, WorkerIdx(0), Instant(0), out));
+        lab.bench.collect();
+        // The world's router says where it is.
+        let mut arp = [Mac::BROADCAST.0, WORLD.0].concat();
+        arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+        arp.extend([&WORLD.0[..], &[203, 0, 113, 1], &lab.gateway.0, &[203, 0, 113, 100]].concat());
+        arp[..6].copy_from_slice(&lab.gateway.0);
+        arp.resize(60, 0);
+        lab.one(&arp, lab.world());
+        for network in [0, 1] {
+            for n in 0..GUESTS {
+                let hello = burst::frame(Mac::BROADCAST, guest(network, n), false);
+                lab.one(&hello, lab.port(network, n));
+            }
+        }
+        lab
+    }
+
+    fn with_shard(
+        &mut self,
+        mut act: impl FnMut(
+            &nuswitch::tables::Tables,
+            &mut nuswitch::dataplane::Shard,
+            &mut nuswitch::dataplane::out::Out,
+        ),
+    ) {
+        let bench = &mut self.bench;
+        act(&bench.tables, &mut bench.shard, &mut bench.out);
+        bench.shard.events.clear();
+    }
+
+    fn world(&self) -> PortIdx {
+        port_of(&self.bench.tables, "provider")
+    }
+
+    fn port(&self, network: u8, n: u32) -> PortIdx {
+        port_of(&self.bench.tables, &format!("{}{n}", if network == 0 { "blue" } else { "green" }))
+    }
+
+    /// A frame of its own; what the switch sends for it is lost.
+    fn one(&mut self, bytes: &[u8], from: PortIdx) {
+        let mut burst: Burst = self.bench.shard.pool.frame_from(bytes).into_iter().collect();
+        self.with_shard(|tables, shard, out| {
+            process(&mut burst, from, tables, shard, Instant(0), out, &mut Silent);
+            gateway::serve(tables, shard, Instant(0), out);
+        });
+        self.bench.collect();
+    }
+
+    fn udp(&self, packet: &Packet, from: Mac, to: Mac) -> Vec<u8> {
+        let mut bytes = [to.0, from.0].concat();
+        let mut ip = vec![8, 0, 0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0];
+        ip.extend([packet.source.octets(), packet.destination.octets()].concat());
+        let sum = Sum::of(&ip[2..]).checksum().to_be_bytes();
+        ip[12..14].copy_from_slice(&sum);
+        bytes.extend(ip);
+        bytes.extend(
+            [packet.ports.0.to_be_bytes(), packet.ports.1.to_be_bytes(), [0, 26], [0x12, 0x34]].concat(),
+        );
+        bytes.resize(60, 0);
+        bytes
+    }
+
+    /// From a blue guest.
+    fn out(&self, packet: &Packet) -> Vec<u8> {
+        self.udp(packet, guest(0, u32::from(packet.source.octets()[3]) - 10), self.router)
+    }
+
+    /// To the world's side of the router.
+    fn back(&self, packet: &Packet) -> Vec<u8> {
+        self.udp(packet, WORLD, self.gateway)
+    }
+
+    /// The answer to what left for the world.
+    fn answer(&mut self, packet: &Packet) -> Packet {
+        let bytes = self.out(packet);
+        let from = self.port(0, u32::from(packet.source.octets()[3]) - 10);
+        let mut burst: Burst = self.bench.shard.pool.frame_from(&bytes).into_iter().collect();
+        let world = self.world();
+        let mut sent = None;
+        self.with_shard(|tables, shard, out| {
+            process(&mut burst, from, tables, shard, Instant(0), out, &mut Silent);
+            sent = out.take(world).pop();
+        });
+        self.bench.collect();
+        let sent = sent.unwrap_or_else(|| panic!("dropped: {:?}", self.bench.shard.last_drop));
+        let head = sent.head();
+        let ip = |at: usize| Ipv4Addr::from(*head[at..].first_chunk::<4>().unwrap());
+        let port = |at: usize| u16::from_be_bytes(*head[at..].first_chunk().unwrap());
+        Packet { source: ip(30), destination: ip(26), ports: (port(36), port(34)) }
+    }
+}
+
+/// The `n`th connection: of sixteen guests, to servers all over the world.
+fn connection(n: u32) -> Packet {
+    Packet {
+        source: address(0, n % GUESTS),
+        destination: Ipv4Addr::from_bits(0x0808_0000 + (n >> 4 & 0xff)),
+        ports: (1024 + (n >> 12) as u16 % 60_000, 443),
+    }
+}
+
+struct Random(u32);
+
+impl Random {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        ((u64::from(self.0) * u64::from(bound)) >> 32) as u32
+    }
+}
+
+/// Sends bursts that `make` fills.
+fn run(
+    c: &mut Criterion,
+    lab: &mut Lab,
+    name: &str,
+    mut make: impl FnMut(&mut Lab) -> (PortIdx, Vec<Vec<u8>>),
+) {
+    c.bench_function(name, |b| {
+        b.iter(|| {
+            let (from, packets) = make(lab);
+            let mut frames: Burst =
+                packets.iter().filter_map(|bytes| lab.bench.shard.pool.frame_from(bytes)).collect();
+            lab.bench.send(&mut frames, from);
+            assert_eq!(lab.bench.out.pending(), packets.len(), "{:?}", lab.bench.shard.last_drop);
+            lab.bench.shard.events.clear();
+            lab.bench.collect();
+        });
+    });
+    lab.bench.report(name);
+    lab.bench.samples.clear();
+}
+
+fn routed(c: &mut Criterion) {
+    let mut lab = Lab::new(false);
+    let mut random = Random(1);
+    run(c, &mut lab, "routed", |lab| {
+        let n = random.below(GUESTS);
+        let of = |to| Packet { source: address(0, n), destination: address(1, to), ports: (7, 7) };
+        let packets = (0..BURST).map(|_| lab.out(&of(random.below(GUESTS)))).collect();
+        (lab.port(0, n), packets)
+    });
+}
+
+fn established(c: &mut Criterion, floating: bool, connections: u32) {
+    let kind = if floating { "floating IP" } else { "SNAT" };
+    let mut lab = Lab::new(floating);
+    let answers: Vec<Packet> = (0..connections).map(|n| lab.answer(&connection(n))).collect();
+    for answer in &answers {
+        let back = lab.back(answer);
+        lab.one(&back, lab.world());
+    }
+    let mut random = Random(1);
+    let ports: Vec<PortIdx> = (0..GUESTS).map(|n| lab.port(0, n)).collect();
+    run(c, &mut lab, &format!("{kind} out, {connections} connections"), |lab| {
+        let guest = random.below(GUESTS);
+        let of = |n: u32| connection(n / GUESTS * GUESTS + guest);
+        let packets = (0..BURST).map(|_| lab.out(&of(random.below(connections)))).collect();
+        (ports[guest as usize], packets)
+    });
+    let world = lab.world();
+    run(c, &mut lab, &format!("{kind} back, {connections} connections"), |lab| {
+        let packets = (0..BURST).map(|_| lab.back(&answers[random.below(connections) as usize])).collect();
+        (world, packets)
+    });
+}
+
+fn new_sessions(c: &mut Criterion) {
+    let mut lab = Lab::new(false);
+    let ports: Vec<PortIdx> = (0..GUESTS).map(|n| lab.port(0, n)).collect();
+    let mut n = 0;
+    run(c, &mut lab, "SNAT, new sessions", |lab| {
+        let translator = lab.bench.shard.nat.as_mut().expect("a translator");
+        if translator.tracker.len() > 1_000_000 {
+            translator.flush(|_| true);
+            n = 0;
+        }
+        // Each with an inside endpoint of its own, so each needs a mapping.
+        let guest = n / BURST as u32 % GUESTS;
+        let of = |n: u32| Packet {
+            source: address(0, guest),
+            destination: Ipv4Addr::new(8, 8, 8, 8),
+            ports: (1024 + (n / BURST as u32 / GUESTS * BURST as u32 + n % BURST as u32) as u16, 53),
+        };
+        let packets = (0..BURST as u32).map(|at| lab.out(&of(n + at))).collect();
+        n += BURST as u32;
+        (ports[guest as usize], packets)
+    });
+}
+
+fn router(c: &mut Criterion) {
+    routed(c);
+    for floating in [false, true] {
+        for connections in [10_000, 1_000_000] {
+            established(c, floating, connections);
+        }
+    }
+    new_sessions(c);
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    targets = router
+}
+criterion_main!(benches);
