@@ -2,7 +2,6 @@
 //! that port's queue.
 
 use super::out::Out;
-use super::router::Delivered;
 use super::tracer::Tracer;
 use super::{Shard, segment, tunnel};
 use crate::frame::Frame;
@@ -73,8 +72,7 @@ pub(super) fn send(
             return send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer);
         }
         Segments::Router(_) => {
-            let delivered = Delivered { frame, interface: exit.to };
-            return shard.delivered.try_push(delivered).map_err(|_| DropReason::NoBuffer);
+            return shard.delivered.push(frame, exit.to);
         }
         _ => {}
     }

@@ -12,7 +12,7 @@ use super::nat::{self, Translator};
 use super::out::Out;
 use super::router::errors::{tell, unreachable};
 use super::router::neighbours::NeighbourEvent;
-use super::router::{self, At, drop_at, emit, hop};
+use super::router::{self, At, Context, Delivered, drop_at, emit, hop};
 use super::tracer::Silent;
 use super::{Event, Shard};
 use crate::frame::Frame;
@@ -39,6 +39,9 @@ const NEXT_HEADER: u32 = 6;
 /// How often, and how far apart, an address is announced (RFC 5227, 1.1: `ANNOUNCE_NUM`, `ANNOUNCE_INTERVAL`).
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// No trace leads here.
+type Here<'a, 't> = Context<'a, 't, Silent>;
 
 /// The interfaces that this worker is the home of.
 #[derive(Default)]
@@ -95,16 +98,17 @@ pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Insta
         }
         stays
     });
+    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
     for slot in 0..tables.ports.len() {
         let Ok(index) = u16::try_from(slot).map(PortIdx) else { break };
         let Some(at) = At::new(index, tables).filter(|_| is_home(index, tables, home)) else { continue };
         let gateway = gateways.0.entry(index).or_insert_with(|| Gateway::new(at.interface.mac, now));
         let effects = gateway.configure(&at, now);
-        carry_out(effects, &at, tables, shard, now, out);
-        gateway.announce(&at, tables, shard, now, out);
+        carry_out(effects, &at, cx);
+        gateway.announce(&at, cx);
     }
-    shard.gateways = gateways;
-    router::route(tables, shard, now, out, &mut Silent);
+    cx.shard.gateways = gateways;
+    router::route(cx);
 }
 
 fn is_home(port: PortIdx, tables: &Tables, home: WorkerIdx) -> bool {
@@ -114,43 +118,51 @@ fn is_home(port: PortIdx, tables: &Tables, home: WorkerIdx) -> bool {
 /// Frames that stand at interfaces whose home this is.
 pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
     let mut gateways = std::mem::take(&mut shard.gateways);
-    while let Some((index, frames)) = out.take_from(|port| gateways.0.contains_key(&port)) {
+    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
+    let mut burst = Delivered::default();
+    while let Some((index, frames)) = cx.out.take_from(|port| gateways.0.contains_key(&port)) {
         let Some(at) = At::new(index, tables) else { continue };
         let Some(gateway) = gateways.0.get_mut(&index) else { continue };
         for frame in frames {
-            gateway.take_in(frame, &at, tables, shard, now, out);
+            if frame.head().get(6..12) == Some(&at.interface.mac.0[..]) {
+                gateway.submit(frame, &at, cx);
+            } else if burst.push(frame, index).is_ok() && burst.is_full() {
+                gateway.take_in(&mut burst, cx);
+            }
         }
+        gateway.take_in(&mut burst, cx);
         // Frames that this delivered to routers may stand at further interfaces then.
-        router::route(tables, shard, now, out, &mut Silent);
+        router::route(cx);
     }
-    shard.gateways = gateways;
+    cx.shard.gateways = gateways;
 }
 
 /// What falls due: questions to neighbours, announcements.
 pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
-    if let Some(nat) = &mut shard.nat
+    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
+    if let Some(nat) = &mut cx.shard.nat
         && nat.fragments.deadline().is_some_and(|at| at <= now)
     {
         nat.fragments.expire(now);
-        router::release_fragments(tables, shard, now, out, &mut Silent);
+        router::release_fragments(cx);
     }
     let is_due = |gateway: &Gateway| {
         gateway.neighbours.deadline().is_some_and(|at| at <= now)
             || gateway.announcing.iter().any(|(at, ..)| *at <= now)
     };
-    if !shard.gateways.0.values().any(is_due) {
+    if !cx.shard.gateways.0.values().any(is_due) {
         return;
     }
-    let mut gateways = std::mem::take(&mut shard.gateways);
+    let mut gateways = std::mem::take(&mut cx.shard.gateways);
     for (index, gateway) in &mut gateways.0 {
         let Some(at) = At::new(*index, tables) else { continue };
         let mut effects = Vec::new();
         gateway.neighbours.poll(now, &mut |effect| effects.push(effect));
-        carry_out(effects, &at, tables, shard, now, out);
-        gateway.announce(&at, tables, shard, now, out);
+        carry_out(effects, &at, cx);
+        gateway.announce(&at, cx);
     }
-    shard.gateways = gateways;
-    router::route(tables, shard, now, out, &mut Silent);
+    cx.shard.gateways = gateways;
+    router::route(cx);
 }
 
 impl Gateway {
@@ -186,39 +198,29 @@ impl Gateway {
     }
 
     /// Tells everyone on the network who has the router's addresses (RFC 5227, 2.3; RFC 4861, 7.2.6).
-    fn announce(&mut self, at: &At<'_>, tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+    fn announce(&mut self, at: &At<'_>, cx: &mut Here<'_, '_>) {
         for (when, ip, left) in &mut self.announcing {
-            if *when > now {
+            if *when > cx.now {
                 continue;
             }
             *left -= 1;
-            *when = now.after(ANNOUNCE_INTERVAL);
+            *when = cx.now.after(ANNOUNCE_INTERVAL);
             let message = match ip {
                 IpAddr::V4(ip) => arp::announcement(self.mac, *ip),
                 IpAddr::V6(ip) => nd::advertisement(self.mac, *ip, None, true),
             };
-            send(&message, at, tables, shard, out);
+            send(&message, at, cx);
         }
         self.announcing.retain(|(.., left)| *left > 0);
     }
 
-    fn take_in(
-        &mut self,
-        frame: Frame,
-        at: &At<'_>,
-        tables: &Tables,
-        shard: &mut Shard,
-        now: Instant,
-        out: &mut Out,
-    ) {
-        let head = frame.head();
-        if head.get(6..12) == Some(&self.mac.0[..]) {
-            return self.submit(frame, at, tables, shard, now, out);
-        }
-        let frame = match router::route_at_home(frame, at, tables, shard, now, out) {
-            Some(frame) => frame,
-            None => return,
-        };
+    /// Frames that were sent to the router: those that it is to send on go their way.
+    fn take_in(&mut self, burst: &mut Delivered, cx: &mut Here<'_, '_>) {
+        router::pass(burst, cx, |frame, at, cx| self.receive(frame, at, cx));
+    }
+
+    /// A frame for the router itself.
+    fn receive(&mut self, frame: Frame, at: &At<'_>, cx: &mut Here<'_, '_>) {
         let head = frame.head();
         let whole: Vec<u8>;
         let bytes = if frame.is_linear() {
@@ -228,45 +230,37 @@ impl Gateway {
             &whole
         };
         let mut effects = Vec::new();
-        let heard = self.hear(bytes, at, now, &mut effects);
-        carry_out(effects, at, tables, shard, now, out);
+        let heard = self.hear(bytes, at, cx.now, &mut effects);
+        carry_out(effects, at, cx);
         let counters = &at.port.counters;
         match heard {
             Heard::Answer(message) => {
                 counters.answered.add_shared(1);
-                send(&message, at, tables, shard, out);
+                send(&message, at, cx);
             }
             Heard::Consumed => counters.consumed.add_shared(1),
             Heard::Refused(error) => {
                 if let Some(error) = error {
-                    tell(&frame, error, at, (tables, shard), now, out, &mut Silent);
+                    tell(&frame, error, at, cx);
                 }
-                drop_at(at.index, DropReason::NoService, (tables, shard), &mut Silent);
+                drop_at(at.index, DropReason::NoService, cx);
             }
         }
     }
 
     /// A packet that waits for its next hop.
-    fn submit(
-        &mut self,
-        frame: Frame,
-        at: &At<'_>,
-        tables: &Tables,
-        shard: &mut Shard,
-        now: Instant,
-        out: &mut Out,
-    ) {
+    fn submit(&mut self, frame: Frame, at: &At<'_>, cx: &mut Here<'_, '_>) {
         let Some(next) = next_hop(frame.head(), at) else {
-            return drop_at(at.index, DropReason::NoRoute, (tables, shard), &mut Silent);
+            return drop_at(at.index, DropReason::NoRoute, cx);
         };
         let mut effects = Vec::new();
         let mac = self.neighbours.mac(next);
-        self.neighbours.submit(frame, next, now, &mut |effect| effects.push(effect));
+        self.neighbours.submit(frame, next, cx.now, &mut |effect| effects.push(effect));
         if mac.is_some() {
             // Whoever had to ask is told again.
             effects.insert(0, Effect::Changed { ip: next, mac });
         }
-        carry_out(effects, at, tables, shard, now, out);
+        carry_out(effects, at, cx);
     }
 
     fn hear(&mut self, bytes: &[u8], at: &At<'_>, now: Instant, effects: &mut Vec<Effect>) -> Heard {
@@ -344,22 +338,15 @@ fn next_hop(head: &[u8], at: &At<'_>) -> Option<IpAddr> {
     }
 }
 
-fn send(message: &[u8], at: &At<'_>, tables: &Tables, shard: &mut Shard, out: &mut Out) {
-    match shard.pool.frame_from(message) {
-        Some(frame) => emit(frame, at, tables, shard, out, &mut Silent),
-        None => drop_at(at.index, DropReason::NoBuffer, (tables, shard), &mut Silent),
+fn send(message: &[u8], at: &At<'_>, cx: &mut Here<'_, '_>) {
+    match cx.shard.pool.frame_from(message) {
+        Some(frame) => emit(frame, at, cx),
+        None => drop_at(at.index, DropReason::NoBuffer, cx),
     }
 }
 
 /// Does what the neighbours of an interface want.
-fn carry_out(
-    effects: Vec<Effect>,
-    at: &At<'_>,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-) {
+fn carry_out(effects: Vec<Effect>, at: &At<'_>, cx: &mut Here<'_, '_>) {
     let mac = at.interface.mac;
     for effect in effects {
         match effect {
@@ -369,17 +356,18 @@ fn carry_out(
                     (_, IpAddr::V6(ip)) => nd::solicitation(mac, at.interface.link_local(), ip, to),
                     _ => continue,
                 };
-                send(&message, at, tables, shard, out);
+                send(&message, at, cx);
             }
             Effect::Changed { ip, mac } => {
                 let event = NeighbourEvent { interface: at.index, address: address_key(ip), mac };
-                shard.neighbours.hear(event, u32::try_from(now.secs()).unwrap_or(u32::MAX));
-                shard.tell(Event::Neighbour(event));
+                let now = cx.seconds();
+                cx.shard.neighbours.hear(event, now);
+                cx.shard.tell(Event::Neighbour(event));
             }
-            Effect::Release(frame) => emit(frame, at, tables, shard, out, &mut Silent),
+            Effect::Release(frame) => emit(frame, at, cx),
             Effect::Discard(frame) => {
-                unreachable(frame, at, (tables, shard), now, out);
-                drop_at(at.index, DropReason::Unresolved, (tables, shard), &mut Silent);
+                unreachable(frame, at, cx);
+                drop_at(at.index, DropReason::Unresolved, cx);
             }
         }
     }

@@ -47,8 +47,8 @@ use gateway::Gateways;
 use ingress::{Classified, Stop};
 use nat::Translator;
 use out::Out;
-use router::Delivered;
 use router::neighbours::{NeighbourEvent, Neighbours};
+use router::{Context, Delivered};
 use tally::Tally;
 use tracer::Tracer;
 use underlay::{Notes, Vtep};
@@ -83,7 +83,9 @@ pub struct Shard {
     /// The routers' interfaces that this worker is the home of.
     pub gateways: Gateways,
     /// Frames for routers, until the burst that they came with has passed the bridge.
-    delivered: ArrayVec<Delivered, BURST>,
+    delivered: Box<Delivered>,
+    /// An empty one that takes turns with it.
+    spare: Option<Box<Delivered>>,
     /// How many ICMP errors each router's interface may still cause.
     errors: Vec<Bucket>,
     fdb_epoch: u64,
@@ -105,7 +107,8 @@ impl Shard {
             neighbours: Neighbours::new(seed),
             nat: None,
             gateways: Gateways::default(),
-            delivered: ArrayVec::new(),
+            delivered: Box::default(),
+            spare: None,
             errors: Vec::new(),
             fdb_epoch: 0,
             seed,
@@ -266,7 +269,7 @@ pub fn process(
     });
     ends.flush(port);
     if !shard.delivered.is_empty() {
-        router::route(tables, shard, now, out, tracer);
+        router::route(&mut Context { tables, shard, now, out, tracer });
     }
 }
 

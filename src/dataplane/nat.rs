@@ -20,31 +20,29 @@
 //! ICMP errors are translated by the packet that they quote (RFC 5508, REQ-3 to REQ-5). An unasked-for SYN is dropped in
 //! silence (RFC 5382, REQ-4).
 
+pub(super) mod carried;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::check::{Header, check_v4};
 use super::conntrack::binding::{BindingRef, Inside, NoBinding, Outside, Slice};
-use super::conntrack::tcp::Segment;
 use super::conntrack::{
-    Bindings, Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple,
-    Verdict, Why,
+    Bindings, Direction, Entry, EntryRef, Limits, New, Probe, Refused, Seen, Settings, Timeouts, Tracker,
+    Tuple, Verdict, Why,
 };
-use super::fragments::{self, Fragments, Key, Piece};
+use super::fragments::{self, Fragments};
 use super::rewrite::{self, Rewrite, Transport};
 use crate::stats::DropReason;
 use crate::tables::Tables;
 use crate::tables::nat::{Nat as Rules, NatFiltering};
 use crate::tables::tunnel::v4_key;
 use crate::types::{PortIdx, RouterIdx, WorkerIdx};
-use crate::wire::{ipv4, protocol, tcp};
+use crate::wire::protocol;
+use carried::{Carried, carried};
 
 /// The guest of connections whose inside end is none of our ports.
 const NOBODY: u16 = u16::MAX;
-/// ICMP (RFC 792): types of queries and their replies that have an identifier, and of errors.
-const QUERIES: [u8; 6] = [0, 8, 13, 14, 17, 18];
-const ERRORS: [u8; 3] = [3, 11, 12];
-const ECHO: u8 = 8;
 
 /// The connections and bindings of the routers that this worker translates for.
 pub struct Translator {
@@ -67,10 +65,32 @@ pub(super) enum Plan {
     Plain,
     /// It is for the router itself.
     Local,
-    /// Translate it; it is for this address then.
-    Rewrite { rewrite: Rewrite, destination: u32 },
+    /// Translate it; it is for this address then. What is found out about its way may be kept with its connection.
+    Rewrite { rewrite: Rewrite, destination: u32, connection: Option<(EntryRef, Direction)> },
     /// Translate an ICMP error and what it quotes.
     Error { source: Ipv4Addr, destination: Ipv4Addr, quoted: rewrite::Tuple },
+}
+
+/// A connection that a packet is of.
+pub(super) struct Known<'a> {
+    pub(super) at: EntryRef,
+    pub(super) direction: Direction,
+    entry: &'a Entry,
+}
+
+impl Known<'_> {
+    /// What is kept for the packet's direction; 0: nothing.
+    #[inline(always)]
+    pub(super) fn data(&self) -> u32 {
+        self.entry.data(self.direction)
+    }
+
+    /// What makes of the packet with these ends what it becomes.
+    #[inline(always)]
+    pub(super) fn rewrite(&self, tuple: &Tuple) -> Rewrite {
+        let to = self.entry.translated(self.direction);
+        Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to))
+    }
 }
 
 /// A packet as the translator is asked about it.
@@ -88,17 +108,6 @@ pub(super) struct Asked<'a> {
     pub(super) ports: Option<(u16, u16)>,
     pub(super) epoch: u32,
     pub(super) now: u32,
-}
-
-/// What of a packet's transport header counts.
-enum Carried {
-    Flow {
-        ports: (u16, u16),
-        tcp: Option<Segment>,
-        is_echo: bool,
-    },
-    /// An ICMP error, with the tuple of the packet that it quotes.
-    Error(Tuple),
 }
 
 impl Translator {
@@ -174,26 +183,27 @@ impl Translator {
         tracker.sweep(now, &mut |entry, _| let_go(entry, bindings, heard_of))
     }
 
+    /// The connection of a packet, if what it says was decided under these tables, and what is kept for the packet's
+    /// direction.
+    #[inline(always)]
+    pub(super) fn seek(&self, probe: &Probe, epoch: u32, now: u32) -> Option<Known<'_>> {
+        let (at, direction) = self.tracker.find(probe, now)?;
+        let entry = self.tracker.entry(at).filter(|entry| entry.epoch() == epoch)?;
+        Some(Known { at, direction, entry })
+    }
+
     /// Decides on a packet.
     pub(super) fn plan(&mut self, asked: &Asked<'_>) -> Result<Plan, DropReason> {
-        let zone = asked.router.0;
-        let key = |address: Ipv4Addr| v4_key(address.to_bits());
-        let (source, destination) = (key(asked.header.source), key(asked.header.destination));
-        let tuple = match carried(asked)? {
-            Carried::Error(quoted) => return self.plan_error(asked, quoted),
-            Carried::Flow { ports, tcp, is_echo } => {
-                let tuple = Tuple {
-                    zone,
-                    protocol: asked.header.protocol,
-                    source,
-                    destination,
-                    source_port: ports.0,
-                    destination_port: ports.1,
-                };
-                (tuple, Seen { bytes: asked.header.len, tcp }, is_echo)
-            }
+        let carried = match asked.ports {
+            Some(ports) => Carried::Flow { ports, tcp: None, is_echo: false },
+            None => carried(asked.packet, asked.header, asked.router)?,
         };
-        let (tuple, seen, is_echo) = tuple;
+        let (ports, tcp, is_echo) = match carried {
+            Carried::Error(quoted) => return self.plan_error(asked, quoted),
+            Carried::Flow { ports, tcp, is_echo } => (ports, tcp, is_echo),
+        };
+        let tuple = tuple(asked.header, asked.router, ports);
+        let seen = Seen { bytes: asked.header.len, tcp };
         let probe = self.tracker.probe(&tuple);
         if let Some((at, direction)) = self.tracker.find(&probe, asked.now) {
             if self.holds(at, asked) {
@@ -230,8 +240,8 @@ impl Translator {
             || self.leads_to_binding(&before, &after);
         let holds = source && destination && lasts;
         if holds {
-            let data = [Direction::Original, Direction::Reply].map(|direction| entry.data(direction));
-            self.tracker.decide(at, asked.epoch, data);
+            // Which neighbours they lead to is to be found out again.
+            self.tracker.decide(at, asked.epoch, [0; 2]);
         }
         holds
     }
@@ -250,7 +260,7 @@ impl Translator {
         let Some(entry) = self.tracker.entry(at) else { return Plan::Plain };
         let to = entry.translated(direction);
         let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
-        Plan::Rewrite { rewrite, destination: low(to.destination) }
+        Plan::Rewrite { rewrite, destination: low(to.destination), connection: Some((at, direction)) }
     }
 
     /// The first packet of a connection.
@@ -305,7 +315,7 @@ impl Translator {
         if to.reversed() == *tuple && binding.is_none() {
             // A guest that pings its own floating IP: its answer looks like its question, and is translated alike.
             let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
-            return Ok(Plan::Rewrite { rewrite, destination: low(to.destination) });
+            return Ok(Plan::Rewrite { rewrite, destination: low(to.destination), connection: None });
         }
         let guest = rules.guests.get(inside).map_or(NOBODY, |port| port.0);
         let new = New { guest, inbound: asked.from_world, epoch: asked.epoch, data: [0; 2], binding };
@@ -318,7 +328,8 @@ impl Translator {
                     *heard_of.entry(pair).or_default() += 1;
                 }
                 let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
-                Ok(Plan::Rewrite { rewrite, destination: low(to.destination) })
+                let connection = Some((at, Direction::Original));
+                Ok(Plan::Rewrite { rewrite, destination: low(to.destination), connection })
             }
             Err(refused) => {
                 if let Some(binding) = binding {
@@ -354,27 +365,8 @@ impl Translator {
     /// Makes a packet that was translated, and could not leave, what it was when it came. Nothing is done to others.
     pub(super) fn restore(&mut self, packet: &mut [u8], router: RouterIdx, now: u32) {
         let Ok(header) = check_v4(packet, packet.len()) else { return };
-        let rules = Rules::default();
-        let asked = Asked {
-            packet,
-            header: &header,
-            router,
-            rules: &rules,
-            from_world: false,
-            to_nat: false,
-            ports: None,
-            epoch: 0,
-            now,
-        };
-        let Ok(Carried::Flow { ports, .. }) = carried(&asked) else { return };
-        let sent = Tuple {
-            zone: router.0,
-            protocol: header.protocol,
-            source: v4_key(header.source.to_bits()),
-            destination: v4_key(header.destination.to_bits()),
-            source_port: ports.0,
-            destination_port: ports.1,
-        };
+        let Ok(Carried::Flow { ports, .. }) = carried(packet, &header, router) else { return };
+        let sent = tuple(&header, router, ports);
         let probe = self.tracker.probe(&sent.reversed());
         let found = self
             .tracker
@@ -457,11 +449,26 @@ fn remote(entry: &Entry) -> Option<(BindingRef, u32)> {
     Some((entry.binding()?, low(entry.tuple(Direction::Original).destination)))
 }
 
+/// What tells a packet's connection from others.
+#[inline(always)]
+pub(super) fn tuple(header: &Header<Ipv4Addr>, router: RouterIdx, ports: (u16, u16)) -> Tuple {
+    Tuple {
+        zone: router.0,
+        protocol: header.protocol,
+        source: v4_key(header.source.to_bits()),
+        destination: v4_key(header.destination.to_bits()),
+        source_port: ports.0,
+        destination_port: ports.1,
+    }
+}
+
+#[inline(always)]
 #[allow(clippy::cast_possible_truncation)] // the IPv4 part of a key
 fn low(key: u128) -> u32 {
     key as u32
 }
 
+#[inline(always)]
 fn ends(tuple: &Tuple) -> rewrite::Tuple {
     rewrite::Tuple {
         source: Ipv4Addr::from_bits(low(tuple.source)),
@@ -469,102 +476,4 @@ fn ends(tuple: &Tuple) -> rewrite::Tuple {
         source_port: tuple.source_port,
         destination_port: tuple.destination_port,
     }
-}
-
-/// What the look-out for fragments needs of one: the ports of a first one stand in it.
-pub(super) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), DropReason> {
-    let header = asked.header;
-    let Some(part) = header.fragment else { return Err(DropReason::FragmentLength) };
-    let ports = match carried(asked).ok().filter(|_| header.has_transport()) {
-        Some(Carried::Flow { ports, .. }) => Some(ports),
-        // An error is never so long that it has to be cut, nor may it be.
-        Some(Carried::Error(_)) => return Err(DropReason::IcmpQuote),
-        None if header.has_transport() => return Err(DropReason::NatUnmatched),
-        None => None,
-    };
-    let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
-    let key = Key {
-        zone: asked.router.0,
-        source: v4_key(source),
-        destination: v4_key(destination),
-        id: part.id,
-        protocol: header.protocol,
-    };
-    let len = u16::try_from(header.len.saturating_sub(u32::from(part.data))).unwrap_or(u16::MAX);
-    // What comes from the world counts by its sender, a guest's by the guest.
-    let guest = asked.rules.guests.get(source).map(|port| u32::from(port.0));
-    let owner = guest.filter(|_| !asked.from_world).unwrap_or(source | 1 << 31);
-    Ok((key, Piece { offset: part.offset, len, more: part.more, ports, owner }))
-}
-
-/// Reads what counts of the transport header.
-#[inline(always)]
-fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
-    let Header { protocol: kind, transport, len, .. } = *asked.header;
-    if let Some(ports) = asked.ports {
-        return Ok(Carried::Flow { ports, tcp: None, is_echo: false });
-    }
-    let rest = asked.packet.get(usize::from(transport)..).ok_or(DropReason::TransportTruncated)?;
-    let flow = |ports| Ok(Carried::Flow { ports, tcp: None, is_echo: false });
-    match kind {
-        protocol::TCP => {
-            let head: &[u8; tcp::HEADER] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
-            let header = u32::from(offset >> 4) * 4;
-            let segment = Segment {
-                seq: u32::from_be_bytes([s0, s1, s2, s3]),
-                ack: u32::from_be_bytes([a0, a1, a2, a3]),
-                len: len.saturating_sub(u32::from(transport) + header),
-                window: u16::from_be_bytes([w0, w1]),
-                flags,
-                scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
-            };
-            let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
-            Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
-        }
-        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
-            let &[a, b, c, d] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            flow((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
-        }
-        protocol::ICMP => {
-            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            let id = u16::from_be_bytes([a, b]);
-            if QUERIES.contains(&kind) {
-                Ok(Carried::Flow { ports: (id, id), tcp: None, is_echo: kind == ECHO })
-            } else if ERRORS.contains(&kind) {
-                quoted(rest, asked.router).map(Carried::Error).ok_or(DropReason::IcmpQuote)
-            } else {
-                Err(DropReason::NatUnmatched)
-            }
-        }
-        _ => flow((0, 0)),
-    }
-}
-
-/// The tuple of the packet that an ICMP error quotes.
-fn quoted(message: &[u8], router: RouterIdx) -> Option<Tuple> {
-    let quote = message.get(8..)?;
-    let head: &[u8; ipv4::HEADER] = quote.first_chunk()?;
-    let [vihl, _, _, _, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *head;
-    let header = usize::from(vihl & 15) * 4;
-    if vihl >> 4 != 4 || header < ipv4::HEADER || u16::from_be_bytes([f0, f1]) & 0x1fff != 0 {
-        return None;
-    }
-    let source = v4_key(u32::from_be_bytes([s0, s1, s2, s3]));
-    let destination = v4_key(u32::from_be_bytes([d0, d1, d2, d3]));
-    let rest = quote.get(header..)?;
-    let ports = match kind {
-        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
-            let &[a, b, c, d] = rest.first_chunk()?;
-            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-        }
-        protocol::ICMP => {
-            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk()?;
-            let id = u16::from_be_bytes([a, b]);
-            QUERIES.contains(&kind).then_some((id, id))?
-        }
-        _ => (0, 0),
-    };
-    let (source_port, destination_port) = ports;
-    Some(Tuple { zone: router.0, protocol: kind, source, destination, source_port, destination_port })
 }

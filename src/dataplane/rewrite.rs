@@ -105,11 +105,13 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    #[inline(always)]
     fn addresses(&self) -> [u8; 8] {
         let ([a, b, c, d], [e, f, g, h]) = (self.source.octets(), self.destination.octets());
         [a, b, c, d, e, f, g, h]
     }
 
+    #[inline(always)]
     fn ports(&self) -> [u8; 4] {
         let ([a, b], [c, d]) = (self.source_port.to_be_bytes(), self.destination_port.to_be_bytes());
         [a, b, c, d]
@@ -130,8 +132,9 @@ pub struct Rewrite {
 }
 
 /// The sum that takes `old` out and puts `new` in.
-fn delta(old: &[u8], new: &[u8]) -> Sum {
-    Sum::of(new) - Sum::of(old)
+#[inline(always)]
+fn delta<const N: usize>(old: &[u8; N], new: &[u8; N]) -> Sum {
+    Sum::of_array(new) - Sum::of_array(old)
 }
 
 /// A finished checksum after something came to the sum under it.
@@ -163,6 +166,7 @@ fn field<const N: usize>(bytes: &mut [u8], at: usize) -> Result<&mut [u8; N], Dr
 impl Rewrite {
     /// What makes packets with the ends `from` into such with the ends `to`, one hop on. For [`Transport::Other`] the ports
     /// do not count.
+    #[inline(always)]
     pub fn new(kind: Transport, from: &Tuple, to: &Tuple) -> Rewrite {
         let addresses = delta(&from.addresses(), &to.addresses());
         let ports = delta(&from.ports(), &to.ports());

@@ -267,6 +267,11 @@ impl Entry {
         self.data[direction.index()]
     }
 
+    /// Keeps something for a direction.
+    pub(super) fn keep(&mut self, direction: Direction, data: u32) {
+        self.data[direction.index()] = data;
+    }
+
     /// Takes over a decision: what is kept for each direction, and the epoch of the tables that say so.
     pub fn decide(&mut self, epoch: u32, data: [u32; 2]) {
         (self.epoch, self.data) = (epoch, data);

@@ -249,6 +249,13 @@ impl Tracker {
         }
     }
 
+    /// Keeps something for a direction of an entry, until the next decision about it.
+    pub fn keep(&mut self, at: EntryRef, direction: Direction, data: u32) {
+        if let Some(entry) = self.entries.get_mut(at.0) {
+            entry.keep(direction, data);
+        }
+    }
+
     /// Notes that a packet went in a direction of a connection, if it can be of it.
     #[inline(always)]
     pub fn update(&mut self, at: EntryRef, direction: Direction, seen: &Seen, now: u32) -> Verdict {

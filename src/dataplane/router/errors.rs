@@ -2,16 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::{At, emit, leave, next};
-use crate::dataplane::Shard;
-use crate::dataplane::out::Out;
+use super::{At, Context, emit, leave, next};
 use crate::dataplane::tracer::{Silent, Tracer};
 use crate::frame::Frame;
 use crate::services::icmp::{Problem, error};
 use crate::services::packet::Message;
-use crate::tables::Tables;
 use crate::tables::tunnel::address_key;
-use crate::types::Instant;
 use crate::wire::ethernet::{HEADER, IPV4, IPV6};
 
 /// Tells the sender of a packet: back to the MAC that it came from, by the interface that it came by.
@@ -20,18 +16,15 @@ pub(in crate::dataplane) fn tell(
     frame: &Frame,
     problem: Problem,
     at: &At<'_>,
-    (tables, shard): (&Tables, &mut Shard),
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
+    cx: &mut Context<'_, '_, impl Tracer>,
 ) {
     let Some(message) = message(frame, problem, at) else { return };
-    if !shard.may_tell(at.index, now) {
+    if !cx.shard.may_tell(at.index, cx.now) {
         return;
     }
-    tracer.say("router", || format!("its sender is told by ICMP: {problem:?}"));
-    if let Some(frame) = shard.pool.frame_from(&message) {
-        emit(frame, at, tables, shard, out, tracer);
+    cx.tracer.say("router", || format!("its sender is told by ICMP: {problem:?}"));
+    if let Some(frame) = cx.shard.pool.frame_from(&message) {
+        emit(frame, at, cx);
     }
 }
 
@@ -41,14 +34,12 @@ pub(in crate::dataplane) fn tell(
 pub(in crate::dataplane) fn unreachable(
     mut frame: Frame,
     at: &At<'_>,
-    (tables, shard): (&Tables, &mut Shard),
-    now: Instant,
-    out: &mut Out,
+    cx: &mut Context<'_, '_, impl Tracer>,
 ) {
-    let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+    let seconds = cx.seconds();
     let is_v4 = frame.head().get(HEADER - 2..HEADER) == Some(&IPV4.to_be_bytes());
     let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
-    if is_v4 && let Some(translator) = &mut shard.nat {
+    if is_v4 && let Some(translator) = &mut cx.shard.nat {
         translator.restore(packet, at.interface.router, seconds);
     }
     let Some(source) = source(frame.head()) else { return };
@@ -57,14 +48,14 @@ pub(in crate::dataplane) fn unreachable(
         IpAddr::V4(source) => at.router.fib.v4(source.to_bits()),
         IpAddr::V6(source) => at.router.fib.v6(source.to_bits()),
     };
-    let back = next(route, key, frame.head(), at, tables, &mut Silent);
+    let back = next(route, key, frame.head(), at, cx.tables, &mut Silent);
     let Ok(Some((to, next))) = back else { return };
     let Some(message) = message(&frame, Problem::HostUnreachable, &to) else { return };
-    if !shard.may_tell(at.index, now) {
+    if !cx.shard.may_tell(at.index, cx.now) {
         return;
     }
-    if let Some(frame) = shard.pool.frame_from(&message) {
-        leave(frame, &to, next, tables, shard, now, out, &mut Silent);
+    if let Some(frame) = cx.shard.pool.frame_from(&message) {
+        leave(frame, &to, next, cx);
     }
 }
 

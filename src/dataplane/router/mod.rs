@@ -2,13 +2,19 @@
 //! they came with has passed the bridge.
 //!
 //! ```text
-//! header ─▶ FIB ─▶ NAT, FIB ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
-//!   │        │                    │           └ not known: to the home of the interface that it leaves by
-//!   │        │                    └ ICMP error
-//!   │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
-//!   │        └ no route: ICMP error
-//!   └ dropped
+//! look: header ─▶ FIB ─▶ connection ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
+//!         │        │         │             │           └ not known: to the home of the interface that it leaves by
+//!         │        │         │             └ ICMP error
+//!         │        │         └ a new one, or one that was decided under other tables: NAT, FIB
+//!         │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
+//!         │        └ no route: ICMP error
+//!         └ dropped
 //! ```
+//!
+//! Nearly all packets are simple: they are sound and whole, their route leads to a neighbour whose MAC is known, and if they are
+//! translated their connection is tracked, with where it leads to. [`look`] sees those through, step by step for the burst as a
+//! whole, so that the memory which one step names is near when the next one reads it. For any other packet [`decide`] begins
+//! anew, takes every turn that there is, and leaves with the connection what the next packet can look up.
 //!
 //! An interface's *home* is the worker of its port ([`super::gateway`] is what it does there); a frame gets there as to any
 //! port, by [`Out`]. One that is still to be sent has the interface's own MAC as its source; any other was sent to it.
@@ -16,32 +22,33 @@
 //! Accounting: to the interface that a packet came by it is `tx`; to the one that it leaves by it is `rx`, and ends there as
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
+mod decide;
 pub(super) mod errors;
+mod look;
 pub mod neighbours;
 
-use std::net::Ipv4Addr;
+use arrayvec::ArrayVec;
 
 use super::bridge;
-use super::check::{Header, Scope, check_v4, check_v6};
-use super::fdb::FdbKey;
-use super::fragments::{Key, Outcome, Piece};
+use super::check::Header;
+use super::fdb::{FdbKey, Probe};
 use super::ingress::Classified;
-use super::nat::{self, Asked, Plan};
 use super::out::Out;
-use super::rewrite::Transport;
+use super::rewrite::{self, Transport};
 use super::tracer::Tracer;
-use super::{Sent, Shard, flow, rewrite, segment};
-use crate::frame::Frame;
+use super::{Sent, Shard, flow};
+use crate::frame::{BURST, Burst, Frame, take_each};
 use crate::services::icmp::Problem;
 use crate::stats::DropReason;
 use crate::tables::fib::{Hop, Route};
 use crate::tables::router::{Interface, RouterEntry};
-use crate::tables::tunnel::{key_address, v4_key};
+use crate::tables::tunnel::key_address;
 use crate::tables::{PortEntry, Tables};
 use crate::types::{Instant, Mac, PortIdx};
-use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
+use crate::wire::ethernet::HEADER;
 use crate::wire::protocol;
-use errors::tell;
+pub(super) use decide::release_fragments;
+use look::Step;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
@@ -50,10 +57,58 @@ const TCP_HEADER: u16 = 20;
 /// ICMP errors a second that an interface causes, and at once (RFC 1812, 4.3.2.8; RFC 4443, 2.4(f)).
 pub(super) const ERRORS: (u32, u32) = (100, 50);
 
-/// A frame that the bridge delivered to a router's interface.
+/// What everything in the router has at hand.
+pub(super) struct Context<'a, 't, T> {
+    pub(super) tables: &'t Tables,
+    pub(super) shard: &'a mut Shard,
+    pub(super) now: Instant,
+    pub(super) out: &'a mut Out,
+    pub(super) tracer: &'a mut T,
+}
+
+impl<T> Context<'_, '_, T> {
+    /// The time in seconds.
+    #[inline(always)]
+    pub(super) fn seconds(&self) -> u32 {
+        u32::try_from(self.now.secs()).unwrap_or(u32::MAX)
+    }
+
+    /// What a decision about a connection is taken under: it changes with the tables, and when neighbours change places.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // told apart from the last ones only
+    pub(super) fn epoch(&self) -> u32 {
+        (self.tables.epoch as u32).wrapping_add(self.shard.neighbours.era())
+    }
+}
+
+/// Frames that the bridge delivered to routers' interfaces, with the interface of each.
+#[derive(Default)]
 pub(super) struct Delivered {
-    pub(super) frame: Frame,
-    pub(super) interface: PortIdx,
+    frames: Burst,
+    interfaces: ArrayVec<PortIdx, BURST>,
+}
+
+impl Delivered {
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether there is no room for another frame.
+    pub(super) fn is_full(&self) -> bool {
+        self.frames.is_full()
+    }
+
+    /// Puts a frame at the end.
+    ///
+    /// # Errors
+    /// [`DropReason::NoBuffer`]: there is no room.
+    #[inline(always)]
+    pub(super) fn push(&mut self, frame: Frame, interface: PortIdx) -> Result<(), DropReason> {
+        self.frames.try_push(frame).map_err(|_| DropReason::NoBuffer)?;
+        self.interfaces.push(interface);
+        Ok(())
+    }
 }
 
 /// Where a packet is, and in whose hands.
@@ -87,336 +142,84 @@ impl From<DropReason> for Stop {
     }
 }
 
-/// Routes all frames that were delivered to interfaces, and what that delivers to further ones.
-pub(super) fn route(
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) {
+/// Routes all frames that were delivered to interfaces, and what that delivers to further ones. What is for a router itself
+/// goes to its interface's home.
+pub(super) fn route(cx: &mut Context<'_, '_, impl Tracer>) {
     for _ in 0..MAX_ROUTERS {
-        for delivered in std::mem::take(&mut shard.delivered) {
-            route_one(delivered, tables, shard, now, out, tracer);
-        }
-        if shard.delivered.is_empty() {
+        if cx.shard.delivered.is_empty() {
             return;
         }
+        // Two take turns, so that nothing but their addresses moves.
+        let spare = cx.shard.spare.take().unwrap_or_default();
+        let mut burst = std::mem::replace(&mut cx.shard.delivered, spare);
+        for (frame, interface) in burst.frames.iter().zip(&burst.interfaces) {
+            cx.shard.tally.count_tx(*interface, frame.len() as u64);
+        }
+        pass(&mut burst, cx, |frame, at, cx| {
+            cx.tracer.say("router", || format!("for the home of interface {}", at.port.name));
+            cx.out.push(at.index, frame);
+        });
+        cx.shard.spare = Some(burst);
     }
-    for Delivered { interface, .. } in std::mem::take(&mut shard.delivered) {
-        drop_at(interface, DropReason::RouterLoop, (tables, shard), tracer);
+    let Delivered { frames, interfaces } = &mut *cx.shard.delivered;
+    frames.clear();
+    for interface in std::mem::take(interfaces) {
+        drop_at(interface, DropReason::RouterLoop, cx);
     }
 }
 
-#[inline(always)]
-fn route_one(
-    delivered: Delivered,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
+/// Routes a burst that was counted; `own` gets what is for the router itself.
+pub(super) fn pass<T: Tracer>(
+    burst: &mut Delivered,
+    cx: &mut Context<'_, '_, T>,
+    mut own: impl FnMut(Frame, &At<'_>, &mut Context<'_, '_, T>),
 ) {
-    let Delivered { frame, interface } = delivered;
-    let Some(at) = At::new(interface, tables) else { return };
-    shard.tally.count_tx(interface, frame.len() as u64);
-    if let Some(frame) = route_on(frame, &at, tables, shard, now, out, tracer) {
-        tracer.say("router", || format!("for the home of interface {}", at.port.name));
-        out.push(interface, frame);
+    let mut steps: ArrayVec<Step, BURST> = ArrayVec::new();
+    for (frame, interface) in burst.frames.iter_mut().zip(&burst.interfaces) {
+        steps.push(look::look(frame, *interface, cx));
     }
-}
-
-/// As any worker does, at the home of the interface that the packet came by. Gives back what is for the router itself.
-pub(super) fn route_at_home(
-    frame: Frame,
-    at: &At<'_>,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-) -> Option<Frame> {
-    route_on(frame, at, tables, shard, now, out, &mut super::tracer::Silent)
-}
-
-/// Sends a packet on, or gives it back: it is for the home of the interface that it came by.
-#[inline(always)]
-fn route_on(
-    mut frame: Frame,
-    at: &At<'_>,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) -> Option<Frame> {
-    let found = if at.port.up {
-        way(&mut frame, at, None, tables, shard, now, tracer)
-    } else {
-        Err(DropReason::PortDown.into())
-    };
-    let found = match found {
-        Ok(Way::Part(key, piece)) => {
-            let gathered = gather(frame, (key, piece), at, (tables, shard), now, tracer);
-            let left = gathered.and_then(|(mut frame, ports)| {
-                let found = way(&mut frame, at, ports, tables, shard, now, tracer);
-                go(frame, found, at, tables, shard, now, out, tracer)
-            });
-            release_fragments(tables, shard, now, out, tracer);
-            return left;
-        }
-        found => found,
-    };
-    go(frame, found, at, tables, shard, now, out, tracer)
-}
-
-/// Goes the way that was found.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn go(
-    frame: Frame,
-    way: Result<Way<'_>, Stop>,
-    at: &At<'_>,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) -> Option<Frame> {
-    match way {
-        // Only who has no ports yet is asked for them.
-        Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, (tables, shard), tracer),
-        Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
-        Ok(Way::Home) => return Some(frame),
-        Err(Stop::Drop(reason)) => drop_at(at.index, reason, (tables, shard), tracer),
-        Err(Stop::Tell(problem, reason)) => {
-            tell(&frame, problem, at, (tables, shard), now, out, tracer);
-            drop_at(at.index, reason, (tables, shard), tracer);
-        }
-    }
-    None
-}
-
-/// Where a packet goes.
-enum Way<'t> {
-    /// To the neighbour with this address, by this interface.
-    Out(At<'t>, u128),
-    /// It is a fragment that has to be translated: its packet's ports are to be found first.
-    Part(Key, Piece),
-    /// To the home of the interface that it came by.
-    Home,
-}
-
-/// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
-#[cold]
-fn gather(
-    frame: Frame,
-    (key, piece): (Key, Piece),
-    at: &At<'_>,
-    (tables, shard): (&Tables, &mut Shard),
-    now: Instant,
-    tracer: &mut impl Tracer,
-) -> Option<(Frame, Option<(u16, u16)>)> {
-    let translator = shard.nat.as_mut()?;
-    match translator.fragments.track(key, piece, (frame, at.index), now) {
-        Outcome::Pass(frame, ports) => Some((frame, ports)),
-        Outcome::Held => {
-            tracer.say("nat", || "a fragment that waits for the first one of its packet".to_owned());
-            None
-        }
-        Outcome::Drop(_, reason) => {
-            drop_at(at.index, reason, (tables, shard), tracer);
-            None
-        }
-    }
-}
-
-/// Sends on, or drops, fragments that wait no longer.
-#[cold]
-pub(super) fn release_fragments(
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) {
-    while let Some((mut frame, interface, ports)) = shard.nat.as_mut().and_then(|nat| nat.fragments.pop()) {
-        let Some(at) = At::new(interface, tables) else { continue };
-        let found = match ports {
-            Ok(ports) => way(&mut frame, &at, ports, tables, shard, now, tracer),
-            Err(reason) => Err(reason.into()),
-        };
-        if go(frame, found, &at, tables, shard, now, out, tracer).is_some() {
-            drop_at(interface, DropReason::NoService, (tables, shard), tracer);
-        }
-    }
-}
-
-/// Decides where a packet goes, translates it, and takes one from its TTL or hop limit.
-#[inline(always)]
-fn way<'t>(
-    frame: &mut Frame,
-    at: &At<'t>,
-    ports: Option<(u16, u16)>,
-    tables: &'t Tables,
-    shard: &mut Shard,
-    now: Instant,
-    tracer: &mut impl Tracer,
-) -> Result<Way<'t>, Stop> {
-    let head = frame.head();
-    let kind = load::<2>(head, HEADER - 2).map(u16::from_be_bytes);
-    let packet = head.get(HEADER..).unwrap_or_default();
-    let len = frame.len() - HEADER.min(frame.len());
-    match kind {
-        Some(IPV4) => {
-            let header = check_v4(packet, len)?;
-            let destination = header.destination.to_bits();
-            let route = at.router.fib.v4(destination);
-            may_go(header.scope, route, v4_key(destination), at)?
-                .map_or_else(|| v4(frame, (&header, ports), route, at, tables, shard, now, tracer), Ok)
-        }
-        Some(IPV6) => {
-            let header = check_v6(packet, len)?;
-            let destination = header.destination.to_bits();
-            let route = at.router.fib.v6(destination);
-            if let Some(way) = may_go(header.scope, route, destination, at)? {
-                return Ok(way);
+    if let Some(translator) = &cx.shard.nat {
+        for step in &steps {
+            if let Step::Connection(packet) = step {
+                translator.tracker.approach(&packet.probe);
             }
-            let Some((to, next)) = next(route, destination, head, at, tables, tracer)? else {
-                return Ok(Way::Home);
-            };
-            check_hop(frame, header.hops, &to)?;
-            clamp(frame, &header, at, &to);
-            rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-            Ok(Way::Out(to, next))
         }
-        Some(ARP) => Ok(Way::Home),
-        _ => Err(DropReason::NotIp.into()),
-    }
-}
-
-/// Whether a packet may leave its link; some are for the router itself on that link.
-#[inline(always)]
-fn may_go<'t>(
-    scope: Scope,
-    route: Option<&Route>,
-    destination: u128,
-    at: &At<'t>,
-) -> Result<Option<Way<'t>>, Stop> {
-    match scope {
-        Scope::Routed => Ok(None),
-        Scope::Group => Err(DropReason::NotUnicast.into()),
-        // A neighbour's answers come from its link-local address.
-        Scope::Link
-            if destination == at.interface.link_local().to_bits()
-                || matches!(route, Some(Route::Local | Route::Translated)) =>
-        {
-            Ok(Some(Way::Home))
-        }
-        Scope::Link => Err(DropReason::LinkLocal.into()),
-    }
-}
-
-/// As [`way`], for a sound IPv4 packet that may leave its link.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn v4<'t>(
-    frame: &mut Frame,
-    (header, ports): (&Header<Ipv4Addr>, Option<(u16, u16)>),
-    route: Option<&'t Route>,
-    at: &At<'t>,
-    tables: &'t Tables,
-    shard: &mut Shard,
-    now: Instant,
-    tracer: &mut impl Tracer,
-) -> Result<Way<'t>, Stop> {
-    let destination = v4_key(header.destination.to_bits());
-    let to_nat = matches!(route, Some(Route::Translated));
-    let mut found = if to_nat { None } else { next(route, destination, frame.head(), at, tables, tracer)? };
-    if found.is_none() && !to_nat {
-        return Ok(Way::Home);
-    }
-    let leads_out = found.as_ref().is_some_and(|(to, _)| to.interface.is_gateway);
-    let from_world = at.interface.is_gateway;
-    if !to_nat && (!leads_out || from_world) {
-        let Some((to, next)) = found else { return Ok(Way::Home) };
-        check_hop(frame, header.hops, &to)?;
-        clamp(frame, header, at, &to);
-        rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-        return Ok(Way::Out(to, next));
-    }
-    // Who translates for the router is the home of all of its interfaces.
-    let Some(translator) = &mut shard.nat else { return Ok(Way::Home) };
-    let packet = frame.head().get(HEADER..).unwrap_or_default();
-    let asked = Asked {
-        packet,
-        header,
-        router: at.interface.router,
-        rules: &at.router.nat,
-        from_world,
-        to_nat,
-        ports,
-        #[allow(clippy::cast_possible_truncation)] // told apart from the last ones only
-        epoch: tables.epoch as u32,
-        now: u32::try_from(now.secs()).unwrap_or(u32::MAX),
-    };
-    if header.fragment.is_some() && ports.is_none() {
-        let (key, piece) = nat::piece(&asked)?;
-        return Ok(Way::Part(key, piece));
-    }
-    let plan = translator.plan(&asked)?;
-    let new_destination = match &plan {
-        Plan::Local => return Ok(Way::Home),
-        Plan::Plain => header.destination.to_bits(),
-        Plan::Rewrite { destination, .. } => *destination,
-        Plan::Error { destination, .. } => destination.to_bits(),
-    };
-    if to_nat || new_destination != header.destination.to_bits() {
-        let route = at.router.fib.v4(new_destination);
-        found = next(route, v4_key(new_destination), frame.head(), at, tables, tracer)?;
-    }
-    let Some((to, next)) = found else { return Ok(Way::Home) };
-    check_hop(frame, header.hops, &to)?;
-    clamp(frame, header, at, &to);
-    let transport = usize::from(header.transport);
-    let offload = frame.offload;
-    let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
-    match plan {
-        Plan::Rewrite { rewrite, .. } => {
-            if header.has_transport() {
-                let partial = rewrite.kind().is_partial(&offload, HEADER + transport);
-                rewrite.apply(packet, transport, partial)?;
-            } else {
-                rewrite.apply_later(packet)?;
+        for (frame, step) in burst.frames.iter_mut().zip(&mut steps) {
+            if let Step::Connection(packet) = step {
+                *step = look::follow(frame, packet, cx);
             }
-            tracer.say("nat", || say_ends(packet, transport));
         }
-        Plan::Error { source, destination, quoted } => {
-            rewrite::error_v4(packet, transport, (source, destination), &quoted, offload.needs_csum())?;
-            tracer.say("nat", || {
-                "an ICMP error about a translated packet: translated with what it quotes".to_owned()
-            });
-        }
-        Plan::Plain | Plan::Local => rewrite::hop_v4(packet),
     }
-    Ok(Way::Out(to, next))
-}
-
-/// What a translated packet's ends are now, for people.
-fn say_ends(packet: &[u8], transport: usize) -> String {
-    let address = |at: usize| load::<4>(packet, at).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-    let port = |at: usize| load::<2>(packet, transport + at).map_or(0, u16::from_be_bytes);
-    format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
+    take_each(&mut burst.frames, |n, frame| {
+        let (Some(step), Some(interface)) = (steps.get(n), burst.interfaces.get(n)) else { return };
+        match step {
+            Step::Leave(to, probe) => {
+                if let Some(to) = At::new(*to, cx.tables) {
+                    emit_to(frame, &to, *probe, cx);
+                }
+            }
+            Step::Drop(reason) => drop_at(*interface, *reason, cx),
+            Step::Connection(_) | Step::Decide => {
+                if let Some(at) = At::new(*interface, cx.tables)
+                    && let Some(frame) = decide::decide(frame, &at, cx)
+                {
+                    own(frame, &at, cx);
+                }
+            }
+        }
+    });
+    burst.interfaces.clear();
 }
 
 /// The interface and the next hop that a route leads to; nothing: the router itself.
 #[inline(always)]
-fn next<'t>(
+fn next<'t, T: Tracer>(
     route: Option<&Route>,
     destination: u128,
     head: &[u8],
     at: &At<'t>,
     tables: &'t Tables,
-    tracer: &mut impl Tracer,
+    tracer: &mut T,
 ) -> Result<Option<(At<'t>, u128)>, Stop> {
     let (interface, next) = match route {
         Some(Route::Connected(interface)) => (*interface, destination),
@@ -453,18 +256,6 @@ fn clamp<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
     }
 }
 
-/// Whether a packet has a hop left, and fits the network that it goes to.
-#[inline(always)]
-fn check_hop(frame: &Frame, hops: u8, to: &At<'_>) -> Result<(), Stop> {
-    if hops <= 1 {
-        return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
-    }
-    if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
-        return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
-    }
-    Ok(())
-}
-
 /// One of several next hops, the same for all packets of a flow.
 #[inline(always)]
 pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
@@ -478,29 +269,17 @@ pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
 }
 
 /// Sends a packet to a neighbour on the network of an interface, if its MAC is known here, or else to the interface's home.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn leave(
-    mut frame: Frame,
-    to: &At<'_>,
-    next: u128,
-    tables: &Tables,
-    shard: &mut Shard,
-    now: Instant,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) {
-    let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
-    let mac = shard.neighbours.get(to.index, next, seconds);
+fn leave(mut frame: Frame, to: &At<'_>, next: u128, cx: &mut Context<'_, '_, impl Tracer>) {
+    let mac = cx.shard.neighbours.get(to.index, next, cx.seconds());
     address(frame.head_mut(), to.interface.mac, mac.unwrap_or_default());
     if let Some(mac) = mac {
-        tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));
-        emit(frame, to, tables, shard, out, tracer);
+        cx.tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));
+        emit(frame, to, cx);
     } else {
-        tracer.say("router", || {
+        cx.tracer.say("router", || {
             format!("the MAC of {} is to be found out: the packet waits", key_address(next))
         });
-        out.push(to.index, frame);
+        cx.out.push(to.index, frame);
     }
 }
 
@@ -515,49 +294,44 @@ pub(super) fn address(head: &mut [u8], source: Mac, destination: Mac) {
 }
 
 /// Puts a frame of an interface into its network.
-#[inline(always)]
-pub(super) fn emit(
-    frame: Frame,
-    from: &At<'_>,
-    tables: &Tables,
-    shard: &mut Shard,
-    out: &mut Out,
-    tracer: &mut impl Tracer,
-) {
-    let bytes = frame.len() as u64;
+pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
     let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
+    let probe = cx.shard.fdb.probe(FdbKey::from_bits(from.interface.network, destination));
+    emit_to(frame, from, probe, cx);
+}
+
+/// As [`emit`], once the FDB has been asked for the destination.
+#[inline(always)]
+fn emit_to(frame: Frame, from: &At<'_>, probe: Probe, cx: &mut Context<'_, '_, impl Tracer>) {
+    let bytes = frame.len() as u64;
     let network = from.interface.network;
-    let probe = shard.fdb.probe(FdbKey::from_bits(network, destination));
     let classified = Classified {
         ingress: from.index,
         from_tunnel: false,
         network,
         source: probe,
         destination: probe,
-        is_group: destination & 1 != 0,
+        is_group: probe.key.mac().0[0] & 1 != 0,
     };
-    let ended = match tables.network(network) {
-        Some(network) => bridge::forward(frame, &classified, (tables, network), shard, out, tracer),
+    let ended = match cx.tables.network(network) {
+        Some(network) => {
+            bridge::forward(frame, &classified, (cx.tables, network), cx.shard, cx.out, cx.tracer)
+        }
         None => Err(DropReason::VlanNotAllowed),
     };
-    shard.tally.count_rx(from.index, bytes, ended);
+    cx.shard.tally.count_rx(from.index, bytes, ended);
     match ended {
         Ok(Sent::Forwarded | Sent::Flooded) => {}
         Ok(Sent::Answered | Sent::Consumed) => from.port.counters.answered.add_shared(1),
-        Err(reason) => drop_at(from.index, reason, (tables, shard), tracer),
+        Err(reason) => drop_at(from.index, reason, cx),
     }
 }
 
 #[cold]
-pub(super) fn drop_at(
-    interface: PortIdx,
-    reason: DropReason,
-    (tables, shard): (&Tables, &mut Shard),
-    tracer: &mut impl Tracer,
-) {
-    tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
-    shard.last_drop = Some(reason);
-    if let Some(port) = tables.port(interface) {
+pub(super) fn drop_at(interface: PortIdx, reason: DropReason, cx: &mut Context<'_, '_, impl Tracer>) {
+    cx.tracer.say("drop", || format!("{}: {}", reason.name(), reason.meaning()));
+    cx.shard.last_drop = Some(reason);
+    if let Some(port) = cx.tables.port(interface) {
         port.counters.count_drop_shared(reason, 1);
     }
 }

@@ -23,8 +23,27 @@ struct Key {
     interface: PortIdx,
 }
 
+/// A neighbour's place. Good while [`Neighbours::era`] stays the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NeighbourRef(u32);
+
+impl NeighbourRef {
+    /// As a number, which is never 0.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        self.0 + 1
+    }
+
+    /// The inverse of [`NeighbourRef::number`].
+    #[inline(always)]
+    pub fn from_number(number: u32) -> Option<NeighbourRef> {
+        Some(NeighbourRef(number.checked_sub(1)?))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
+    key: Key,
     mac: Mac,
     /// Second from which it counts no longer.
     until: u32,
@@ -43,39 +62,79 @@ pub struct NeighbourEvent {
 
 /// See the module's documentation.
 pub struct Neighbours {
-    known: HashMap<Key, Known, Seeded>,
+    places: HashMap<Key, NeighbourRef, Seeded>,
+    known: Vec<Known>,
+    era: u32,
 }
 
 impl Neighbours {
     /// Knows nobody. `seed` is secret.
     pub fn new(seed: u64) -> Neighbours {
-        Neighbours { known: HashMap::with_hasher(Seeded(seed)) }
+        Neighbours { places: HashMap::with_hasher(Seeded(seed)), known: Vec::new(), era: 0 }
+    }
+
+    /// Counts up whenever neighbours change places.
+    #[inline(always)]
+    pub fn era(&self) -> u32 {
+        self.era
+    }
+
+    /// Where a neighbour is kept, if it is.
+    #[inline(always)]
+    pub fn find(&self, interface: PortIdx, address: u128) -> Option<NeighbourRef> {
+        self.places.get(&Key { address, interface }).copied()
+    }
+
+    /// The interface that a neighbour is on, and its MAC if that is known now.
+    #[inline(always)]
+    pub fn at(&self, place: NeighbourRef, now: u32) -> Option<(PortIdx, Option<Mac>)> {
+        let known = self.known.get(place.0 as usize)?;
+        Some((known.key.interface, (now < known.until).then_some(known.mac)))
     }
 
     /// The MAC of a neighbour, if it is known now.
     #[inline(always)]
     pub fn get(&self, interface: PortIdx, address: u128, now: u32) -> Option<Mac> {
-        let known = self.known.get(&Key { address, interface })?;
-        (now < known.until).then_some(known.mac)
+        self.at(self.find(interface, address)?, now)?.1
     }
 
     /// Takes over what a home tells.
     pub fn hear(&mut self, event: NeighbourEvent, now: u32) {
         let key = Key { address: event.address, interface: event.interface };
-        if self.known.get(&key).is_some_and(|known| known.until == FOR_EVER) {
-            return;
-        }
-        let Some(mac) = event.mac else {
-            self.known.remove(&key);
-            return;
-        };
-        if self.known.len() >= MAX_TOLD && !self.known.contains_key(&key) {
-            self.known.retain(|_, known| now < known.until);
-            if self.known.len() >= MAX_TOLD {
-                return;
+        let until = now.saturating_add(TOLD);
+        match (self.find(event.interface, event.address), event.mac) {
+            (Some(place), mac) => {
+                let Some(known) = self.known.get_mut(place.0 as usize) else { return };
+                if known.until != FOR_EVER {
+                    (known.mac, known.until) = (mac.unwrap_or_default(), mac.map_or(0, |_| until));
+                }
             }
+            (None, Some(mac)) => {
+                if self.known.len() >= MAX_TOLD {
+                    self.retain(|known| now < known.until);
+                }
+                if self.known.len() < MAX_TOLD {
+                    self.add(Known { key, mac, until });
+                }
+            }
+            (None, None) => {}
         }
-        self.known.insert(key, Known { mac, until: now.saturating_add(TOLD) });
+    }
+
+    fn add(&mut self, known: Known) {
+        let Ok(place) = u32::try_from(self.known.len()) else { return };
+        self.places.insert(known.key, NeighbourRef(place));
+        self.known.push(known);
+    }
+
+    /// Forgets all others. Those that stay change places.
+    fn retain(&mut self, stays: impl Fn(&Known) -> bool) {
+        let old = std::mem::take(&mut self.known);
+        if !old.is_empty() {
+            self.era = self.era.wrapping_add(1);
+        }
+        self.places.clear();
+        old.into_iter().filter(stays).for_each(|known| self.add(known));
     }
 
     /// Takes over the tables' known hosts, and forgets neighbours of interfaces that `is_there` denies.
@@ -84,12 +143,14 @@ impl Neighbours {
         hosts: &[(PortIdx, u128, Mac)],
         is_there: impl Fn(PortIdx) -> bool,
     ) {
-        self.known.retain(|key, known| known.until != FOR_EVER && is_there(key.interface));
-        self.known.extend(
-            hosts.iter().map(|&(interface, address, mac)| {
-                (Key { address, interface }, Known { mac, until: FOR_EVER })
-            }),
-        );
+        self.retain(|known| known.until != FOR_EVER && is_there(known.key.interface));
+        for &(interface, address, mac) in hosts {
+            let known = Known { key: Key { address, interface }, mac, until: FOR_EVER };
+            match self.find(interface, address).and_then(|place| self.known.get_mut(place.0 as usize)) {
+                Some(told) => *told = known,
+                None => self.add(known),
+            }
+        }
     }
 }
 

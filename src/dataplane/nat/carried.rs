@@ -1,0 +1,128 @@
+//! What translation reads of a packet behind its IP header: the ports, TCP's numbers, what an ICMP error quotes.
+
+use std::net::Ipv4Addr;
+
+use super::Asked;
+use crate::dataplane::check::Header;
+use crate::dataplane::conntrack::Tuple;
+use crate::dataplane::conntrack::tcp::Segment;
+use crate::dataplane::fragments::{Key, Piece};
+use crate::stats::DropReason;
+use crate::tables::tunnel::v4_key;
+use crate::types::RouterIdx;
+use crate::wire::{ipv4, protocol, tcp};
+
+/// ICMP (RFC 792): types of queries and their replies that have an identifier, and of errors.
+const QUERIES: [u8; 6] = [0, 8, 13, 14, 17, 18];
+const ERRORS: [u8; 3] = [3, 11, 12];
+const ECHO: u8 = 8;
+
+/// What of a packet's transport header counts.
+pub(in crate::dataplane) enum Carried {
+    Flow {
+        ports: (u16, u16),
+        tcp: Option<Segment>,
+        is_echo: bool,
+    },
+    /// An ICMP error, with the tuple of the packet that it quotes.
+    Error(Tuple),
+}
+
+/// What the look-out for fragments needs of one: the ports of a first one stand in it.
+pub(in crate::dataplane) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), DropReason> {
+    let header = asked.header;
+    let Some(part) = header.fragment else { return Err(DropReason::FragmentLength) };
+    let ports = match carried(asked.packet, header, asked.router).ok().filter(|_| header.has_transport()) {
+        Some(Carried::Flow { ports, .. }) => Some(ports),
+        // An error is never so long that it has to be cut, nor may it be.
+        Some(Carried::Error(_)) => return Err(DropReason::IcmpQuote),
+        None if header.has_transport() => return Err(DropReason::NatUnmatched),
+        None => None,
+    };
+    let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
+    let key = Key {
+        zone: asked.router.0,
+        source: v4_key(source),
+        destination: v4_key(destination),
+        id: part.id,
+        protocol: header.protocol,
+    };
+    let len = u16::try_from(header.len.saturating_sub(u32::from(part.data))).unwrap_or(u16::MAX);
+    // What comes from the world counts by its sender, a guest's by the guest.
+    let guest = asked.rules.guests.get(source).map(|port| u32::from(port.0));
+    let owner = guest.filter(|_| !asked.from_world).unwrap_or(source | 1 << 31);
+    Ok((key, Piece { offset: part.offset, len, more: part.more, ports, owner }))
+}
+
+/// Reads what counts of the transport header.
+#[inline(always)]
+pub(in crate::dataplane) fn carried(
+    packet: &[u8],
+    header: &Header<Ipv4Addr>,
+    router: RouterIdx,
+) -> Result<Carried, DropReason> {
+    let Header { protocol: kind, transport, len, .. } = *header;
+    let rest = packet.get(usize::from(transport)..).ok_or(DropReason::TransportTruncated)?;
+    let flow = |ports| Ok(Carried::Flow { ports, tcp: None, is_echo: false });
+    match kind {
+        protocol::TCP => {
+            let head: &[u8; tcp::HEADER] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
+            let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
+            let header = u32::from(offset >> 4) * 4;
+            let segment = Segment {
+                seq: u32::from_be_bytes([s0, s1, s2, s3]),
+                ack: u32::from_be_bytes([a0, a1, a2, a3]),
+                len: len.saturating_sub(u32::from(transport) + header),
+                window: u16::from_be_bytes([w0, w1]),
+                flags,
+                scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
+            };
+            let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
+            Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
+        }
+        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
+            let &[a, b, c, d] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
+            flow((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+        }
+        protocol::ICMP => {
+            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
+            let id = u16::from_be_bytes([a, b]);
+            if QUERIES.contains(&kind) {
+                Ok(Carried::Flow { ports: (id, id), tcp: None, is_echo: kind == ECHO })
+            } else if ERRORS.contains(&kind) {
+                quoted(rest, router).map(Carried::Error).ok_or(DropReason::IcmpQuote)
+            } else {
+                Err(DropReason::NatUnmatched)
+            }
+        }
+        _ => flow((0, 0)),
+    }
+}
+
+/// The tuple of the packet that an ICMP error quotes.
+fn quoted(message: &[u8], router: RouterIdx) -> Option<Tuple> {
+    let quote = message.get(8..)?;
+    let head: &[u8; ipv4::HEADER] = quote.first_chunk()?;
+    let [vihl, _, _, _, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *head;
+    let header = usize::from(vihl & 15) * 4;
+    if vihl >> 4 != 4 || header < ipv4::HEADER || u16::from_be_bytes([f0, f1]) & 0x1fff != 0 {
+        return None;
+    }
+    let source = v4_key(u32::from_be_bytes([s0, s1, s2, s3]));
+    let destination = v4_key(u32::from_be_bytes([d0, d1, d2, d3]));
+    let rest = quote.get(header..)?;
+    let ports = match kind {
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
+            let &[a, b, c, d] = rest.first_chunk()?;
+            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+        }
+        protocol::ICMP => {
+            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk()?;
+            let id = u16::from_be_bytes([a, b]);
+            QUERIES.contains(&kind).then_some((id, id))?
+        }
+        _ => (0, 0),
+    };
+    let (source_port, destination_port) = ports;
+    Some(Tuple { zone: router.0, protocol: kind, source, destination, source_port, destination_port })
+}
