@@ -217,6 +217,9 @@ fn connection(n: u32) -> Packet {
     }
 }
 
+/// Mappings of one guest: at most so many as it may have.
+const MAPPINGS: u32 = 32_000;
+
 struct Random(u32);
 
 impl Random {
@@ -226,32 +229,35 @@ impl Random {
     }
 }
 
-/// Sends bursts that `make` fills.
-fn run(
+/// Sends bursts that `make` fills. What criterion's filter leaves out is not even set up.
+fn run<S>(
     c: &mut Criterion,
-    lab: &mut Lab,
+    (setup, lab): (impl Fn() -> S, impl Fn(&mut S) -> &mut Lab),
     name: &str,
-    mut make: impl FnMut(&mut Lab) -> (PortIdx, Vec<Vec<u8>>),
+    mut make: impl FnMut(&mut S) -> (PortIdx, Vec<Vec<u8>>),
 ) {
+    let mut state = None;
     c.bench_function(name, |b| {
+        let state = state.get_or_insert_with(&setup);
         b.iter(|| {
-            let (from, packets) = make(lab);
+            let (from, packets) = make(state);
+            let bench = &mut lab(state).bench;
             let mut frames: Burst =
-                packets.iter().filter_map(|bytes| lab.bench.shard.pool.frame_from(bytes)).collect();
-            lab.bench.send(&mut frames, from);
-            assert_eq!(lab.bench.out.pending(), packets.len(), "{:?}", lab.bench.shard.last_drop);
-            lab.bench.shard.events.clear();
-            lab.bench.collect();
+                packets.iter().filter_map(|bytes| bench.shard.pool.frame_from(bytes)).collect();
+            bench.send(&mut frames, from);
+            assert_eq!(bench.out.pending(), packets.len(), "{:?}", bench.shard.last_drop);
+            bench.shard.events.clear();
+            bench.collect();
         });
     });
-    lab.bench.report(name);
-    lab.bench.samples.clear();
+    if let Some(state) = &mut state {
+        lab(state).bench.report(name);
+    }
 }
 
 fn routed(c: &mut Criterion) {
-    let mut lab = Lab::new(false);
     let mut random = Random(1);
-    run(c, &mut lab, "routed", |lab| {
+    run(c, (|| Lab::new(false), |lab| lab), "routed", |lab| {
         let n = random.below(GUESTS);
         let of = |to| Packet { source: address(0, n), destination: address(1, to), ports: (7, 7) };
         let packets = (0..BURST).map(|_| lab.out(&of(random.below(GUESTS)))).collect();
@@ -259,49 +265,64 @@ fn routed(c: &mut Criterion) {
     });
 }
 
+/// A lab with connections that packets have passed both ways.
+struct Established {
+    lab: Lab,
+    answers: Vec<Packet>,
+    ports: Vec<PortIdx>,
+}
+
+impl Established {
+    fn new(floating: bool, connections: u32) -> Established {
+        let mut lab = Lab::new(floating);
+        let answers: Vec<Packet> = (0..connections).map(|n| lab.answer(&connection(n))).collect();
+        for answer in &answers {
+            let back = lab.back(answer);
+            lab.one(&back, lab.world());
+        }
+        let ports = (0..GUESTS).map(|n| lab.port(0, n)).collect();
+        Established { lab, answers, ports }
+    }
+}
+
 fn established(c: &mut Criterion, floating: bool, connections: u32) {
     let kind = if floating { "floating IP" } else { "SNAT" };
-    let mut lab = Lab::new(floating);
-    let answers: Vec<Packet> = (0..connections).map(|n| lab.answer(&connection(n))).collect();
-    for answer in &answers {
-        let back = lab.back(answer);
-        lab.one(&back, lab.world());
+    let setup = || Established::new(floating, connections);
+    fn lab(state: &mut Established) -> &mut Lab {
+        &mut state.lab
     }
     let mut random = Random(1);
-    let ports: Vec<PortIdx> = (0..GUESTS).map(|n| lab.port(0, n)).collect();
-    run(c, &mut lab, &format!("{kind} out, {connections} connections"), |lab| {
+    run(c, (setup, lab), &format!("{kind} out, {connections} connections"), |state| {
         let guest = random.below(GUESTS);
         let of = |n: u32| connection(n / GUESTS * GUESTS + guest);
-        let packets = (0..BURST).map(|_| lab.out(&of(random.below(connections)))).collect();
-        (ports[guest as usize], packets)
+        let packets = (0..BURST).map(|_| state.lab.out(&of(random.below(connections)))).collect();
+        (state.ports[guest as usize], packets)
     });
-    let world = lab.world();
-    run(c, &mut lab, &format!("{kind} back, {connections} connections"), |lab| {
-        let packets = (0..BURST).map(|_| lab.back(&answers[random.below(connections) as usize])).collect();
-        (world, packets)
+    run(c, (setup, lab), &format!("{kind} back, {connections} connections"), |state| {
+        let answer = |n: u32| state.lab.back(&state.answers[n as usize]);
+        let packets = (0..BURST).map(|_| answer(random.below(connections))).collect();
+        (state.lab.world(), packets)
     });
 }
 
 fn new_sessions(c: &mut Criterion) {
-    let mut lab = Lab::new(false);
-    let ports: Vec<PortIdx> = (0..GUESTS).map(|n| lab.port(0, n)).collect();
     let mut n = 0;
-    run(c, &mut lab, "SNAT, new sessions", |lab| {
+    run(c, (|| Lab::new(false), |lab| lab), "SNAT, new sessions", |lab| {
         let translator = lab.bench.shard.nat.as_mut().expect("a translator");
-        if translator.tracker.len() > 1_000_000 {
+        if translator.tracker.len() > MAPPINGS * GUESTS - BURST as u32 {
             translator.flush(|_| true);
             n = 0;
         }
         // Each with an inside endpoint of its own, so each needs a mapping.
-        let guest = n / BURST as u32 % GUESTS;
-        let of = |n: u32| Packet {
+        let (burst, guest) = (n / GUESTS, n % GUESTS);
+        n += 1;
+        let of = |at: u32| Packet {
             source: address(0, guest),
             destination: Ipv4Addr::new(8, 8, 8, 8),
-            ports: (1024 + (n / BURST as u32 / GUESTS * BURST as u32 + n % BURST as u32) as u16, 53),
+            ports: (1024 + (burst * BURST as u32 + at) as u16, 53),
         };
-        let packets = (0..BURST as u32).map(|at| lab.out(&of(n + at))).collect();
-        n += BURST as u32;
-        (ports[guest as usize], packets)
+        let packets = (0..BURST as u32).map(|at| lab.out(&of(at))).collect();
+        (lab.port(0, guest), packets)
     });
 }
 

@@ -113,7 +113,7 @@ fn send_tunnel(
         format!("leaves by the underlay in a tunnel to {}, VNI {}", port.name, tunnels.vni)
     });
     if frame.offload.is_done() {
-        shard.tally.count_tx(exit.to, frame.len() as u64);
+        shard.tally.count_tx(exit.to, 1, frame.len() as u64);
         shard.tally.count_tunnel_tx(exit.index, frame.len() as u64);
         let to = tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay)?;
         out.push(to, frame);
@@ -127,7 +127,7 @@ fn send_tunnel(
         port,
         shard,
         |mut frame| {
-            tally.count_tx(exit.to, frame.len() as u64);
+            tally.count_tx(exit.to, 1, frame.len() as u64);
             tally.count_tunnel_tx(exit.index, frame.len() as u64);
             match tunnel::leave(&mut frame, tunnels.vni, tunnel, underlay) {
                 Ok(to) => {

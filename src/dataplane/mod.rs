@@ -48,7 +48,7 @@ use ingress::{Classified, Stop};
 use nat::Translator;
 use out::Out;
 use router::neighbours::{NeighbourEvent, Neighbours};
-use router::{Context, Delivered};
+use router::{Context, Delivered, Leads};
 use tally::Tally;
 use tracer::Tracer;
 use underlay::{Notes, Vtep};
@@ -86,6 +86,8 @@ pub struct Shard {
     delivered: Box<Delivered>,
     /// An empty one that takes turns with it.
     spare: Option<Box<Delivered>>,
+    /// Where addresses lead, that packets were sent to lately.
+    leads: Leads,
     /// How many ICMP errors each router's interface may still cause.
     errors: Vec<Bucket>,
     fdb_epoch: u64,
@@ -107,6 +109,7 @@ impl Shard {
             neighbours: Neighbours::new(seed),
             nat: None,
             gateways: Gateways::default(),
+            leads: Leads::new(seed),
             delivered: Box::default(),
             spare: None,
             errors: Vec::new(),

@@ -88,8 +88,14 @@ impl Known<'_> {
     /// What makes of the packet with these ends what it becomes.
     #[inline(always)]
     pub(super) fn rewrite(&self, tuple: &Tuple) -> Rewrite {
-        let to = self.entry.translated(self.direction);
-        Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to))
+        let [source, destination, ports] = self.entry.becomes(self.direction);
+        let to = rewrite::Tuple {
+            source: Ipv4Addr::from_bits(source),
+            destination: Ipv4Addr::from_bits(destination),
+            source_port: (ports >> 16) as u16,
+            destination_port: (ports & 0xffff) as u16,
+        };
+        Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &to)
     }
 }
 

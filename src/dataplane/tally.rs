@@ -71,11 +71,12 @@ impl Tally {
         self.any = true;
     }
 
-    /// A frame goes to the port.
+    /// Frames go to the port.
     #[inline(always)]
-    pub(in crate::dataplane) fn count_tx(&mut self, port: PortIdx, bytes: u64) {
+    pub(in crate::dataplane) fn count_tx(&mut self, port: PortIdx, frames: u64, bytes: u64) {
         if let Some(port) = self.ports.get_mut(port.index()) {
-            port.tx.add(bytes);
+            port.tx.frames += frames;
+            port.tx.bytes += bytes;
         }
         self.any = true;
     }

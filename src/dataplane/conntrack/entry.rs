@@ -215,6 +215,14 @@ impl Entry {
         self.tuple(direction.opposite()).reversed()
     }
 
+    /// As [`Entry::translated`], of an IPv4 entry: source, destination, and both ports, the source port in the high half.
+    #[inline(always)]
+    pub fn becomes(&self, direction: Direction) -> [u32; 3] {
+        let other = direction.opposite().index();
+        let [destination_port, source_port] = self.ports[other].map(u32::from);
+        [self.addresses[other * 2 + 1], self.addresses[other * 2], source_port << 16 | destination_port]
+    }
+
     /// Its state.
     pub fn state(&self) -> State {
         self.state
@@ -362,8 +370,10 @@ mod tests {
         assert_eq!((entry.tuple(Direction::Original), entry.tuple(Direction::Reply)), (original, reply));
         let outside = Tuple { source: v4(0xc633_6401), source_port: 6000, ..original };
         assert_eq!(entry.translated(Direction::Original), outside);
+        assert_eq!(entry.becomes(Direction::Original), [0xc633_6401, 0x0808_0808, 6000 << 16 | 53]);
         let inside = Tuple { destination: v4(0x0a00_0001), destination_port: 5000, ..reply };
         assert_eq!(entry.translated(Direction::Reply), inside);
+        assert_eq!(entry.becomes(Direction::Reply), [0x0808_0808, 0x0a00_0001, 53 << 16 | 5000]);
         let v6 = Tuple { source: 0x2001_0db8 << 96 | 1, destination: u128::MAX - 5, ..OUT };
         let entry = Entry::new(&v6, &v6.reversed(), 3, true).unwrap();
         assert_eq!((entry.tuple(Direction::Original), entry.tuple(Direction::Reply)), (v6, v6.reversed()));

@@ -1,8 +1,11 @@
 //! The short way of simple packets. Whatever is not plain goes the long one ([`super::decide`]), so nothing here may change a
 //! packet or a connection before it is known that the packet leaves.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use arrayvec::ArrayVec;
+
+use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
 use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
 use crate::dataplane::conntrack::{self, Seen, Tuple, Verdict};
@@ -12,19 +15,20 @@ use crate::dataplane::nat::tuple;
 use crate::dataplane::rewrite;
 use crate::dataplane::router::neighbours::NeighbourRef;
 use crate::dataplane::tracer::Tracer;
-use crate::frame::Frame;
+use crate::frame::{BURST, Frame};
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
-use crate::tables::tunnel::v4_key;
+use crate::tables::tunnel::{key_address, v4_key};
 use crate::types::{Mac, PortIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
 
 /// How far a packet got.
+#[derive(Clone, Copy)]
 pub(super) enum Step {
     /// It leaves by this interface: its MACs are written, and the FDB is asked for the second one.
     Leave(PortIdx, fdb::Probe),
     /// It is of a connection, if that is there.
-    Connection(Packet),
+    Connection,
     /// It is not simple: everything about it is to be decided.
     Decide,
     Drop(DropReason),
@@ -32,16 +36,29 @@ pub(super) enum Step {
 
 /// A packet whose connection is sought.
 pub(super) struct Packet {
+    /// Its place in the burst.
+    pub(super) place: usize,
     pub(super) probe: conntrack::Probe,
     seen: Seen,
     interface: PortIdx,
     header: Header<Ipv4Addr>,
 }
 
-/// The first look at a packet. One that is not translated is on its way then.
+/// Packets whose connections are sought.
+pub(super) type Packets = ArrayVec<Packet, BURST>;
+
+/// The first look at a packet, which stands at `place` of its burst. One that is not translated is on its way then.
 #[inline(always)]
-pub(super) fn look(frame: &mut Frame, interface: PortIdx, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
-    let Some(at) = At::new(interface, cx.tables).filter(|at| at.port.up) else { return Step::Decide };
+pub(super) fn look(
+    frame: &mut Frame,
+    place: usize,
+    at: &At<'_>,
+    packets: &mut Packets,
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Step {
+    if !at.port.up {
+        return Step::Decide;
+    }
     let head = frame.head();
     let packet = head.get(HEADER..).unwrap_or_default();
     let len = frame.len() - HEADER.min(frame.len());
@@ -51,34 +68,80 @@ pub(super) fn look(frame: &mut Frame, interface: PortIdx, cx: &mut Context<'_, '
             if !is_simple(&header) {
                 return Step::Decide;
             }
-            let destination = header.destination.to_bits();
-            let route = at.router.fib.v4(destination);
-            if matches!(route, Some(Route::Translated)) {
-                return connection(frame, header, &at, cx);
-            }
-            let Ok(Some((to, next))) = next(route, v4_key(destination), head, &at, cx.tables, cx.tracer)
-            else {
+            let Some(lead) = lead(v4_key(header.destination.to_bits()), frame, at, cx) else {
                 return Step::Decide;
             };
-            if to.interface.is_gateway && !at.interface.is_gateway {
-                return connection(frame, header, &at, cx);
+            if lead == Lead::Translated {
+                return connection(frame, place, header, at, packets, cx);
             }
-            plain(frame, &header, (&at, &to), next, rewrite::hop_v4, cx)
+            match leaves(lead, cx) {
+                Some((to, _)) if to.interface.is_gateway && !at.interface.is_gateway => {
+                    connection(frame, place, header, at, packets, cx)
+                }
+                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v4, cx),
+                None => Step::Decide,
+            }
         }
         Some(IPV6) => {
             let Ok(header) = check_v6(packet, len) else { return Step::Decide };
             if !is_simple(&header) {
                 return Step::Decide;
             }
-            let destination = header.destination.to_bits();
-            let route = at.router.fib.v6(destination);
-            let Ok(Some((to, next))) = next(route, destination, head, &at, cx.tables, cx.tracer) else {
-                return Step::Decide;
-            };
-            plain(frame, &header, (&at, &to), next, rewrite::hop_v6, cx)
+            let lead = lead(header.destination.to_bits(), frame, at, cx);
+            match lead.and_then(|lead| leaves(lead, cx)) {
+                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v6, cx),
+                None => Step::Decide,
+            }
         }
         _ => Step::Decide,
     }
+}
+
+/// Where an address leads; nothing: not to one neighbour that is known.
+#[inline(always)]
+fn lead(
+    destination: u128,
+    frame: &Frame,
+    at: &At<'_>,
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Option<Lead> {
+    match cx.shard.leads.get(at.interface.router, destination, cx.epoch()) {
+        Some(lead) => Some(lead),
+        None => find_lead(destination, frame, at, cx),
+    }
+}
+
+/// Asks the FIB and the neighbours, and keeps what they say.
+#[inline(never)]
+fn find_lead(
+    destination: u128,
+    frame: &Frame,
+    at: &At<'_>,
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Option<Lead> {
+    let route = match key_address(destination) {
+        IpAddr::V4(address) => at.router.fib.v4(address.to_bits()),
+        IpAddr::V6(_) => at.router.fib.v6(destination),
+    };
+    let lead = if matches!(route, Some(Route::Translated)) {
+        Lead::Translated
+    } else {
+        let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
+        Lead::To(cx.shard.neighbours.find(to.index, next)?)
+    };
+    if !matches!(route, Some(Route::Via(hops)) if hops.len() > 1) {
+        let epoch = cx.epoch();
+        cx.shard.leads.keep(at.interface.router, destination, epoch, lead);
+    }
+    Some(lead)
+}
+
+/// The interface and the MAC that a lead is to; nothing: it is to none, or its MAC is not known now.
+#[inline(always)]
+fn leaves<'t>(lead: Lead, cx: &Context<'_, 't, impl Tracer>) -> Option<(At<'t>, Mac)> {
+    let Lead::To(neighbour) = lead else { return None };
+    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
+    Some((At::new(to, cx.tables).filter(|to| to.port.up)?, mac?))
 }
 
 /// Whether a packet may be sent on, and is whole.
@@ -93,12 +156,13 @@ fn plain<A>(
     frame: &mut Frame,
     header: &Header<A>,
     (at, to): (&At<'_>, &At<'_>),
-    next: u128,
+    mac: Mac,
     hop: impl FnOnce(&mut [u8]),
     cx: &mut Context<'_, '_, impl Tracer>,
 ) -> Step {
-    let mac = cx.shard.neighbours.get(to.index, next, cx.seconds());
-    let Some(mac) = mac.filter(|_| frame.len() <= to.port.plain_len) else { return Step::Decide };
+    if frame.len() > to.port.plain_len {
+        return Step::Decide;
+    }
     clamp(frame, header, at, to);
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
     send(frame, to, mac, cx)
@@ -108,8 +172,10 @@ fn plain<A>(
 #[inline(always)]
 fn connection(
     frame: &Frame,
+    place: usize,
     header: Header<Ipv4Addr>,
     at: &At<'_>,
+    packets: &mut Packets,
     cx: &Context<'_, '_, impl Tracer>,
 ) -> Step {
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
@@ -119,7 +185,8 @@ fn connection(
     };
     let probe = translator.tracker.probe(&tuple(&header, at.interface.router, ports));
     let seen = Seen { bytes: header.len, tcp };
-    Step::Connection(Packet { probe, seen, interface: at.index, header })
+    packets.push(Packet { place, probe, seen, interface: at.index, header });
+    Step::Connection
 }
 
 /// Translates a packet whose connection says how, and where to.

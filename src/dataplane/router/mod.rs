@@ -24,6 +24,7 @@
 
 mod decide;
 pub(super) mod errors;
+mod leads;
 mod look;
 pub mod neighbours;
 
@@ -35,6 +36,7 @@ use super::fdb::{FdbKey, Probe};
 use super::ingress::Classified;
 use super::out::Out;
 use super::rewrite::{self, Transport};
+use super::tally::Tally;
 use super::tracer::Tracer;
 use super::{Sent, Shard, flow};
 use crate::frame::{BURST, Burst, Frame, take_each};
@@ -48,6 +50,7 @@ use crate::types::{Instant, Mac, PortIdx};
 use crate::wire::ethernet::HEADER;
 use crate::wire::protocol;
 pub(super) use decide::release_fragments;
+pub(super) use leads::Leads;
 use look::Step;
 
 /// Routers of ours that a packet passes in one go, at most.
@@ -92,6 +95,17 @@ impl Delivered {
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// Counts the frames at their interfaces. Most often all are one interface's.
+    fn count(&self, tally: &mut Tally) {
+        let mut frames = self.frames.iter();
+        for same in self.interfaces.chunk_by(|a, b| a == b) {
+            let bytes = frames.by_ref().take(same.len()).map(|frame| frame.len() as u64).sum();
+            if let Some(interface) = same.first() {
+                tally.count_tx(*interface, same.len() as u64, bytes);
+            }
+        }
     }
 
     /// Whether there is no room for another frame.
@@ -152,9 +166,7 @@ pub(super) fn route(cx: &mut Context<'_, '_, impl Tracer>) {
         // Two take turns, so that nothing but their addresses moves.
         let spare = cx.shard.spare.take().unwrap_or_default();
         let mut burst = std::mem::replace(&mut cx.shard.delivered, spare);
-        for (frame, interface) in burst.frames.iter().zip(&burst.interfaces) {
-            cx.shard.tally.count_tx(*interface, frame.len() as u64);
-        }
+        burst.count(&mut cx.shard.tally);
         pass(&mut burst, cx, |frame, at, cx| {
             cx.tracer.say("router", || format!("for the home of interface {}", at.port.name));
             cx.out.push(at.index, frame);
@@ -175,19 +187,25 @@ pub(super) fn pass<T: Tracer>(
     mut own: impl FnMut(Frame, &At<'_>, &mut Context<'_, '_, T>),
 ) {
     let mut steps: ArrayVec<Step, BURST> = ArrayVec::new();
-    for (frame, interface) in burst.frames.iter_mut().zip(&burst.interfaces) {
-        steps.push(look::look(frame, *interface, cx));
+    let mut packets = look::Packets::new();
+    let mut last = None;
+    for (place, (frame, interface)) in burst.frames.iter_mut().zip(&burst.interfaces).enumerate() {
+        if last.is_none_or(|at: At<'_>| at.index != *interface) {
+            last = At::new(*interface, cx.tables);
+        }
+        steps.push(match &last {
+            Some(at) => look::look(frame, place, at, &mut packets, cx),
+            None => Step::Decide,
+        });
     }
     if let Some(translator) = &cx.shard.nat {
-        for step in &steps {
-            if let Step::Connection(packet) = step {
-                translator.tracker.approach(&packet.probe);
-            }
+        for packet in &packets {
+            translator.tracker.approach(&packet.probe);
         }
-        for (frame, step) in burst.frames.iter_mut().zip(&mut steps) {
-            if let Step::Connection(packet) = step {
-                *step = look::follow(frame, packet, cx);
-            }
+    }
+    for packet in &packets {
+        if let (Some(frame), Some(step)) = (burst.frames.get_mut(packet.place), steps.get_mut(packet.place)) {
+            *step = look::follow(frame, packet, cx);
         }
     }
     take_each(&mut burst.frames, |n, frame| {
@@ -199,7 +217,7 @@ pub(super) fn pass<T: Tracer>(
                 }
             }
             Step::Drop(reason) => drop_at(*interface, *reason, cx),
-            Step::Connection(_) | Step::Decide => {
+            Step::Connection | Step::Decide => {
                 if let Some(at) = At::new(*interface, cx.tables)
                     && let Some(frame) = decide::decide(frame, &at, cx)
                 {
