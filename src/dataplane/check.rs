@@ -116,7 +116,7 @@ const fn least_transport(protocol: u8) -> u32 {
 /// [`DropReason::IpVersion`], [`DropReason::IpLength`], [`DropReason::IpChecksum`], [`DropReason::IpOptions`],
 /// [`DropReason::SourceRoute`], [`DropReason::MartianSource`], [`DropReason::MartianDestination`], [`DropReason::Land`],
 /// [`DropReason::FragmentTiny`].
-#[inline]
+#[inline(always)]
 pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReason> {
     let head: &[u8; ipv4::HEADER] = packet.first_chunk().ok_or(DropReason::IpLength)?;
     let (transport, sum) =

@@ -61,28 +61,17 @@ pub(in crate::dataplane) fn carried(
     header: &Header<Ipv4Addr>,
     router: RouterIdx,
 ) -> Result<Carried, DropReason> {
-    let Header { protocol: kind, transport, len, .. } = *header;
+    let Header { protocol: kind, transport, .. } = *header;
     let rest = packet.get(usize::from(transport)..).ok_or(DropReason::TransportTruncated)?;
     let flow = |ports| Ok(Carried::Flow { ports, tcp: None, is_echo: false });
     match kind {
         protocol::TCP => {
-            let head: &[u8; tcp::HEADER] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
-            let header = u32::from(offset >> 4) * 4;
-            let segment = Segment {
-                seq: u32::from_be_bytes([s0, s1, s2, s3]),
-                ack: u32::from_be_bytes([a0, a1, a2, a3]),
-                len: len.saturating_sub(u32::from(transport) + header),
-                window: u16::from_be_bytes([w0, w1]),
-                flags,
-                scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
-            };
-            let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
+            let segment = segment(packet, header).ok_or(DropReason::TransportTruncated)?;
+            let ports = ports(packet, header).ok_or(DropReason::TransportTruncated)?;
             Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
         }
         protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
-            let &[a, b, c, d] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            flow((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+            flow(ports(packet, header).ok_or(DropReason::TransportTruncated)?)
         }
         protocol::ICMP => {
             let &[kind, _, _, _, a, b, _, _] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
@@ -97,6 +86,30 @@ pub(in crate::dataplane) fn carried(
         }
         _ => flow((0, 0)),
     }
+}
+
+/// The ports, in a protocol that has some where all have them.
+#[inline(always)]
+pub(in crate::dataplane) fn ports(packet: &[u8], header: &Header<Ipv4Addr>) -> Option<(u16, u16)> {
+    let &[a, b, c, d] = packet.get(usize::from(header.transport)..)?.first_chunk()?;
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+}
+
+/// What the tracker needs of a TCP header.
+#[inline(always)]
+pub(in crate::dataplane) fn segment(packet: &[u8], header: &Header<Ipv4Addr>) -> Option<Segment> {
+    let rest = packet.get(usize::from(header.transport)..)?;
+    let head: &[u8; tcp::HEADER] = rest.first_chunk()?;
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
+    let headers = u32::from(header.transport) + u32::from(offset >> 4) * 4;
+    Some(Segment {
+        seq: u32::from_be_bytes([s0, s1, s2, s3]),
+        ack: u32::from_be_bytes([a0, a1, a2, a3]),
+        len: header.len.saturating_sub(headers),
+        window: u16::from_be_bytes([w0, w1]),
+        flags,
+        scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
+    })
 }
 
 /// The tuple of the packet that an ICMP error quotes.

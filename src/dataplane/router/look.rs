@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use arrayvec::ArrayVec;
 
+use super::decide::say_ends;
 use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
 use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
-use crate::dataplane::conntrack::{self, Seen, Tuple, Verdict};
+use crate::dataplane::conntrack::{Seen, V4Probe, V4Tuple, Verdict};
 use crate::dataplane::fdb::{self, FdbKey};
-use crate::dataplane::nat::carried::{Carried, carried};
-use crate::dataplane::nat::tuple;
+use crate::dataplane::nat::carried::{Carried, carried, ports, segment};
 use crate::dataplane::rewrite;
 use crate::dataplane::router::neighbours::NeighbourRef;
 use crate::dataplane::tracer::Tracer;
@@ -19,8 +19,9 @@ use crate::frame::{BURST, Frame};
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
 use crate::tables::tunnel::{key_address, v4_key};
-use crate::types::{Mac, PortIdx};
+use crate::types::{Mac, PortIdx, RouterIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
+use crate::wire::protocol;
 
 /// How far a packet got.
 #[derive(Clone, Copy)]
@@ -38,8 +39,7 @@ pub(super) enum Step {
 pub(super) struct Packet {
     /// Its place in the burst.
     pub(super) place: usize,
-    pub(super) probe: conntrack::Probe,
-    seen: Seen,
+    pub(super) probe: V4Probe,
     interface: PortIdx,
     header: Header<Ipv4Addr>,
 }
@@ -180,13 +180,24 @@ fn connection(
 ) -> Step {
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let packet = frame.head().get(HEADER..).unwrap_or_default();
-    let Ok(Carried::Flow { ports, tcp, .. }) = carried(packet, &header, at.interface.router) else {
-        return Step::Decide;
+    let ports = match header.protocol {
+        protocol::TCP | protocol::UDP => ports(packet, &header),
+        _ => rare_ports(packet, &header, at.interface.router),
     };
-    let probe = translator.tracker.probe(&tuple(&header, at.interface.router, ports));
-    let seen = Seen { bytes: header.len, tcp };
-    packets.push(Packet { place, probe, seen, interface: at.index, header });
+    let Some(ports) = ports else { return Step::Decide };
+    let addresses = (header.source.to_bits(), header.destination.to_bits());
+    let tuple = V4Tuple::new(at.interface.router.0, header.protocol, addresses, ports);
+    let probe = translator.tracker.probe_v4(tuple);
+    packets.push(Packet { place, probe, interface: at.index, header });
     Step::Connection
+}
+
+#[cold]
+fn rare_ports(packet: &[u8], header: &Header<Ipv4Addr>, router: RouterIdx) -> Option<(u16, u16)> {
+    match carried(packet, header, router) {
+        Ok(Carried::Flow { ports, .. }) => Some(ports),
+        _ => None,
+    }
 }
 
 /// Translates a packet whose connection says how, and where to.
@@ -204,33 +215,31 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
         return Step::Decide;
     };
     let (place, direction, rewrite) = (known.at, known.direction, known.rewrite(tuple));
-    match translator.tracker.update(place, direction, &packet.seen, now) {
+    let header = &packet.header;
+    let mut seen = Seen { bytes: header.len, tcp: None };
+    if header.protocol == protocol::TCP {
+        seen.tcp = segment(frame.head().get(HEADER..).unwrap_or_default(), header);
+        if seen.tcp.is_none() {
+            return Step::Decide;
+        }
+    }
+    match translator.tracker.update(place, direction, &seen, now) {
         Verdict::Pass | Verdict::Restarted => {}
         Verdict::Renew => return Step::Decide,
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
     if let Some(at) = At::new(packet.interface, cx.tables) {
-        clamp(frame, &packet.header, &at, &to);
+        clamp(frame, header, &at, &to);
     }
-    let transport = usize::from(packet.header.transport);
+    let transport = usize::from(header.transport);
     let partial = rewrite.kind().is_partial(&frame.offload, HEADER + transport);
     let bytes = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
         return Step::Drop(reason);
     }
-    say_translated(frame, tuple, &to, cx);
-    send(frame, &to, mac, cx)
-}
-
-#[inline(always)]
-fn say_translated(frame: &Frame, tuple: &Tuple, to: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
-    let transport = match tuple.is_v4() {
-        true => frame.head().get(HEADER).map_or(0, |first| usize::from(first & 15) * 4),
-        false => 0,
-    };
-    let bytes = frame.head().get(HEADER..).unwrap_or_default();
-    cx.tracer.say("nat", || super::decide::say_ends(bytes, transport));
+    cx.tracer.say("nat", || say_ends(frame.head().get(HEADER..).unwrap_or_default(), transport));
     cx.tracer.say("router", || format!("its connection leads to the network of interface {}", to.port.name));
+    send(frame, &to, mac, cx)
 }
 
 /// Writes the MACs.

@@ -200,7 +200,7 @@ pub(super) fn pass<T: Tracer>(
     }
     if let Some(translator) = &cx.shard.nat {
         for packet in &packets {
-            translator.tracker.approach(&packet.probe);
+            translator.tracker.approach_v4(&packet.probe);
         }
     }
     for packet in &packets {
