@@ -1,17 +1,17 @@
 //! The short way of simple packets. Whatever is not plain goes the long one ([`super::decide`]), so nothing here may change a
 //! packet or a connection before it is known that the packet leaves.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
 use super::decide::say_ends;
 use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
-use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
+use crate::dataplane::check::{SIMPLE_TRANSPORT, Scope, Simple, check_v6, simple_v4};
 use crate::dataplane::conntrack::{Seen, V4Probe, V4Tuple, Verdict};
-use crate::dataplane::fdb::{self, FdbKey};
-use crate::dataplane::nat::carried::{Carried, carried, ports, segment};
+use crate::dataplane::fdb::FdbKey;
+use crate::dataplane::nat::carried;
 use crate::dataplane::rewrite;
 use crate::dataplane::router::neighbours::NeighbourRef;
 use crate::dataplane::tracer::Tracer;
@@ -19,15 +19,15 @@ use crate::frame::{BURST, Frame};
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
 use crate::tables::tunnel::{key_address, v4_key};
-use crate::types::{Mac, PortIdx, RouterIdx};
+use crate::types::{Mac, PortIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
 use crate::wire::protocol;
 
-/// How far a packet got.
+/// How far a packet got. No more than fits a register: it is read at once after it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// It leaves by this interface: its MACs are written, and the FDB is asked for the second one.
-    Leave(PortIdx, fdb::Probe),
+    /// It leaves by this interface: its MACs are written, and the FDB's line is on its way.
+    Leave(PortIdx),
     /// It is of a connection, if that is there.
     Connection,
     /// It is not simple: everything about it is to be decided.
@@ -41,7 +41,7 @@ pub(super) struct Packet {
     pub(super) place: usize,
     pub(super) probe: V4Probe,
     interface: PortIdx,
-    header: Header<Ipv4Addr>,
+    len: u32,
 }
 
 /// Packets whose connections are sought.
@@ -64,76 +64,84 @@ pub(super) fn look(
     let len = frame.len() - HEADER.min(frame.len());
     match load::<2>(head, HEADER - 2).map(u16::from_be_bytes) {
         Some(IPV4) => {
-            let Ok(header) = check_v4(packet, len) else { return Step::Decide };
-            if !is_simple(&header) {
-                return Step::Decide;
-            }
-            let Some(lead) = lead(v4_key(header.destination.to_bits()), frame, at, cx) else {
-                return Step::Decide;
+            let Some(simple) = simple_v4(packet, len) else { return Step::Decide };
+            let (key, epoch) =
+                (u64::from(at.interface.router.0) << 32 | u64::from(simple.destination), cx.epoch());
+            let lead = match cx.shard.leads.0.get(key, epoch) {
+                Some(lead) => lead,
+                None => match find_lead(v4_key(simple.destination), frame, at, cx) {
+                    Some((lead, true)) => {
+                        cx.shard.leads.0.keep(key, epoch, lead);
+                        lead
+                    }
+                    Some((lead, false)) => lead,
+                    None => return Step::Decide,
+                },
             };
             if lead == Lead::Translated {
-                return connection(frame, place, header, at, packets, cx);
+                return connection(frame, place, simple, at, packets, cx);
             }
             match leaves(lead, cx) {
                 Some((to, _)) if to.interface.is_gateway && !at.interface.is_gateway => {
-                    connection(frame, place, header, at, packets, cx)
+                    connection(frame, place, simple, at, packets, cx)
                 }
-                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v4, cx),
+                Some((to, mac)) => {
+                    plain(frame, (simple.protocol, SIMPLE_TRANSPORT), (at, &to), mac, rewrite::hop_v4, cx)
+                }
                 None => Step::Decide,
             }
         }
-        Some(IPV6) => {
-            let Ok(header) = check_v6(packet, len) else { return Step::Decide };
-            if !is_simple(&header) {
-                return Step::Decide;
-            }
-            let lead = lead(header.destination.to_bits(), frame, at, cx);
-            match lead.and_then(|lead| leaves(lead, cx)) {
-                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v6, cx),
-                None => Step::Decide,
-            }
-        }
+        Some(IPV6) => v6(frame, at, cx),
         _ => Step::Decide,
     }
 }
 
-/// Where an address leads; nothing: not to one neighbour that is known.
-#[inline(always)]
-fn lead(
-    destination: u128,
-    frame: &Frame,
-    at: &At<'_>,
-    cx: &mut Context<'_, '_, impl Tracer>,
-) -> Option<Lead> {
-    match cx.shard.leads.get(at.interface.router, destination, cx.epoch()) {
-        Some(lead) => Some(lead),
-        None => find_lead(destination, frame, at, cx),
+/// As [`look`], for IPv6.
+#[inline(never)]
+fn v6(frame: &mut Frame, at: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
+    let len = frame.len() - HEADER.min(frame.len());
+    let Ok(header) = check_v6(frame.head().get(HEADER..).unwrap_or_default(), len) else {
+        return Step::Decide;
+    };
+    if header.scope != Scope::Routed || header.fragment.is_some() || header.hops <= 1 {
+        return Step::Decide;
+    }
+    let (key, epoch) = ((header.destination.to_bits(), at.interface.router.0), cx.epoch());
+    let lead = cx.shard.leads.1.get(key, epoch).or_else(|| {
+        let (lead, stays) = find_lead(key.0, frame, at, cx)?;
+        if stays {
+            cx.shard.leads.1.keep(key, epoch, lead);
+        }
+        Some(lead)
+    });
+    match lead.and_then(|lead| leaves(lead, cx)) {
+        Some((to, mac)) => {
+            let transport = (header.protocol, usize::from(header.transport));
+            plain(frame, transport, (at, &to), mac, rewrite::hop_v6, cx)
+        }
+        None => Step::Decide,
     }
 }
 
-/// Asks the FIB and the neighbours, and keeps what they say.
+/// Asks the FIB and the neighbours where an address leads, and whether it will for all packets; nothing: not to one neighbour
+/// that is known.
 #[inline(never)]
 fn find_lead(
     destination: u128,
     frame: &Frame,
     at: &At<'_>,
     cx: &mut Context<'_, '_, impl Tracer>,
-) -> Option<Lead> {
+) -> Option<(Lead, bool)> {
     let route = match key_address(destination) {
         IpAddr::V4(address) => at.router.fib.v4(address.to_bits()),
         IpAddr::V6(_) => at.router.fib.v6(destination),
     };
-    let lead = if matches!(route, Some(Route::Translated)) {
-        Lead::Translated
-    } else {
-        let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
-        Lead::To(cx.shard.neighbours.find(to.index, next)?)
-    };
-    if !matches!(route, Some(Route::Via(hops)) if hops.len() > 1) {
-        let epoch = cx.epoch();
-        cx.shard.leads.keep(at.interface.router, destination, epoch, lead);
+    if matches!(route, Some(Route::Translated)) {
+        return Some((Lead::Translated, true));
     }
-    Some(lead)
+    let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
+    let spreads = matches!(route, Some(Route::Via(hops)) if hops.len() > 1);
+    Some((Lead::To(cx.shard.neighbours.find(to.index, next)?), !spreads))
 }
 
 /// The interface and the MAC that a lead is to; nothing: it is to none, or its MAC is not known now.
@@ -144,17 +152,11 @@ fn leaves<'t>(lead: Lead, cx: &Context<'_, 't, impl Tracer>) -> Option<(At<'t>, 
     Some((At::new(to, cx.tables).filter(|to| to.port.up)?, mac?))
 }
 
-/// Whether a packet may be sent on, and is whole.
-#[inline(always)]
-fn is_simple<A>(header: &Header<A>) -> bool {
-    header.scope == Scope::Routed && header.fragment.is_none() && header.hops > 1
-}
-
 /// A packet that is not translated.
 #[inline(always)]
-fn plain<A>(
+fn plain(
     frame: &mut Frame,
-    header: &Header<A>,
+    transport: (u8, usize),
     (at, to): (&At<'_>, &At<'_>),
     mac: Mac,
     hop: impl FnOnce(&mut [u8]),
@@ -163,7 +165,7 @@ fn plain<A>(
     if frame.len() > to.port.plain_len {
         return Step::Decide;
     }
-    clamp(frame, header, at, to);
+    clamp(frame, transport, at, to);
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
     send(frame, to, mac, cx)
 }
@@ -173,31 +175,19 @@ fn plain<A>(
 fn connection(
     frame: &Frame,
     place: usize,
-    header: Header<Ipv4Addr>,
+    simple: Simple,
     at: &At<'_>,
     packets: &mut Packets,
     cx: &Context<'_, '_, impl Tracer>,
 ) -> Step {
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
-    let packet = frame.head().get(HEADER..).unwrap_or_default();
-    let ports = match header.protocol {
-        protocol::TCP | protocol::UDP => ports(packet, &header),
-        _ => rare_ports(packet, &header, at.interface.router),
-    };
-    let Some(ports) = ports else { return Step::Decide };
-    let addresses = (header.source.to_bits(), header.destination.to_bits());
-    let tuple = V4Tuple::new(at.interface.router.0, header.protocol, addresses, ports);
+    let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
+    let Some(ports) = carried::flow(transport, simple.protocol) else { return Step::Decide };
+    let addresses = (simple.source, simple.destination);
+    let tuple = V4Tuple::new(at.interface.router.0, simple.protocol, addresses, ports);
     let probe = translator.tracker.probe_v4(tuple);
-    packets.push(Packet { place, probe, interface: at.index, header });
+    packets.push(Packet { place, probe, interface: at.index, len: simple.len });
     Step::Connection
-}
-
-#[cold]
-fn rare_ports(packet: &[u8], header: &Header<Ipv4Addr>, router: RouterIdx) -> Option<(u16, u16)> {
-    match carried(packet, header, router) {
-        Ok(Carried::Flow { ports, .. }) => Some(ports),
-        _ => None,
-    }
 }
 
 /// Translates a packet whose connection says how, and where to.
@@ -215,10 +205,11 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
         return Step::Decide;
     };
     let (place, direction, rewrite) = (known.at, known.direction, known.rewrite(tuple));
-    let header = &packet.header;
-    let mut seen = Seen { bytes: header.len, tcp: None };
-    if header.protocol == protocol::TCP {
-        seen.tcp = segment(frame.head().get(HEADER..).unwrap_or_default(), header);
+    let protocol = tuple.protocol();
+    let mut seen = Seen { bytes: packet.len, tcp: None };
+    if protocol == protocol::TCP {
+        let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
+        seen.tcp = carried::segment(transport, packet.len.saturating_sub(SIMPLE_TRANSPORT as u32));
         if seen.tcp.is_none() {
             return Step::Decide;
         }
@@ -229,9 +220,9 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
     if let Some(at) = At::new(packet.interface, cx.tables) {
-        clamp(frame, header, &at, &to);
+        clamp(frame, (protocol, SIMPLE_TRANSPORT), &at, &to);
     }
-    let transport = usize::from(header.transport);
+    let transport = SIMPLE_TRANSPORT;
     let partial = rewrite.kind().is_partial(&frame.offload, HEADER + transport);
     let bytes = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
@@ -247,5 +238,6 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
 fn send(frame: &mut Frame, to: &At<'_>, mac: Mac, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
     cx.tracer.say("router", || format!("the next hop has MAC {mac}"));
     address(frame.head_mut(), to.interface.mac, mac);
-    Step::Leave(to.index, cx.shard.fdb.probe(FdbKey::new(to.interface.network, mac)))
+    let _ = cx.shard.fdb.probe(FdbKey::new(to.interface.network, mac));
+    Step::Leave(to.index)
 }
