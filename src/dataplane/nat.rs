@@ -28,8 +28,8 @@ use std::net::Ipv4Addr;
 use super::check::{Header, check_v4};
 use super::conntrack::binding::{BindingRef, Inside, NoBinding, Outside, Slice};
 use super::conntrack::{
-    Bindings, Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple,
-    V4Probe, V4Tuple, Verdict, Why,
+    Bindings, Direction, Entry, EntryRef, Guess, Limits, New, Refused, Seen, Settings, Timeouts, Tracker,
+    Tuple, V4Probe, V4Tuple, Verdict, Why,
 };
 use super::fragments::{self, Fragments};
 use super::rewrite::{self, Rewrite, Transport};
@@ -191,8 +191,14 @@ impl Translator {
     /// The connection of a packet, if what it says was decided under these tables, and what is kept for the packet's
     /// direction.
     #[inline(always)]
-    pub(super) fn seek(&self, probe: &V4Probe, epoch: u32, now: u32) -> Option<Known<'_>> {
-        let (at, direction) = self.tracker.find_v4(probe, now)?;
+    pub(super) fn seek(
+        &self,
+        probe: &V4Probe,
+        guess: Option<Guess>,
+        epoch: u32,
+        now: u32,
+    ) -> Option<Known<'_>> {
+        let (at, direction) = self.tracker.find_v4(probe, guess, now)?;
         let entry = self.tracker.entry(at).filter(|entry| entry.epoch() == epoch)?;
         Some(Known { at, direction, entry })
     }

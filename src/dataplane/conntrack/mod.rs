@@ -205,6 +205,10 @@ pub struct Probe {
     hash: u64,
 }
 
+/// What may be the entry of a probe, and the direction in it: good for a look only.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess(u32);
+
 /// An entry's place. Good until the next insertion, removal or sweep, any of which may give the place to another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct EntryRef(u32);

@@ -266,7 +266,7 @@ pub(super) fn say_ends(packet: &[u8], transport: usize) -> String {
 
 /// As [`clamp`], if the packet has its transport header.
 fn clamp_whole<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
-    if header.has_transport() {
+    if at.router.mss_clamping && header.has_transport() {
         clamp(frame, (header.protocol, usize::from(header.transport)), at, to);
     }
 }

@@ -40,13 +40,18 @@ pub(super) enum Lead {
     Translated,
     /// To a neighbour.
     To(NeighbourRef),
+    /// To the world: what comes from inside is translated.
+    Out(NeighbourRef),
 }
+
+/// Of a lead's number, the bit that says that it is to the world.
+const OUT: u32 = 1 << 31;
 
 #[derive(Clone, Copy, Default)]
 struct Place<K> {
     key: K,
     epoch: u32,
-    /// The neighbour's number; 0: translated.
+    /// The neighbour's number, and [`OUT`]; 0: translated.
     lead: u32,
 }
 
@@ -72,7 +77,12 @@ impl<K: Key> Leads<K> {
     #[inline(always)]
     pub(super) fn get(&self, key: K, epoch: u32) -> Option<Lead> {
         let place = self.places.get(self.place(key))?;
-        let lead = NeighbourRef::from_number(place.lead).map_or(Lead::Translated, Lead::To);
+        let is_out = place.lead & OUT != 0;
+        let lead = match NeighbourRef::from_number(place.lead & !OUT) {
+            None => Lead::Translated,
+            Some(neighbour) if is_out => Lead::Out(neighbour),
+            Some(neighbour) => Lead::To(neighbour),
+        };
         ((place.key == key) & (place.epoch == epoch)).then_some(lead)
     }
 
@@ -81,7 +91,11 @@ impl<K: Key> Leads<K> {
     pub(super) fn keep(&mut self, key: K, epoch: u32, lead: Lead) {
         // No packet is for address 0.
         self.places.resize(PLACES, Place::default());
-        let lead = if let Lead::To(neighbour) = lead { neighbour.number() } else { 0 };
+        let lead = match lead {
+            Lead::Translated => 0,
+            Lead::To(neighbour) => neighbour.number(),
+            Lead::Out(neighbour) => neighbour.number() | OUT,
+        };
         let at = self.place(key);
         if let Some(place) = self.places.get_mut(at) {
             *place = Place { key, epoch, lead };
@@ -104,6 +118,9 @@ mod tests {
         leads.keep((10, 1), 1, to(5));
         assert_eq!(leads.get((10, 1), 1), Some(to(5)));
         assert_eq!((leads.get((10, 2), 1), leads.get((11, 1), 1), leads.get((10, 1), 2)), (None, None, None));
+        let out = Lead::Out(NeighbourRef::from_number(7).unwrap());
+        leads.keep((12, 1), 1, out);
+        assert_eq!(leads.get((12, 1), 1), Some(out));
         leads.keep((10u128, 1u16), 2, Lead::Translated);
         assert_eq!(leads.get((10, 1), 2), Some(Lead::Translated));
     }

@@ -9,8 +9,7 @@ use super::decide::say_ends;
 use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
 use crate::dataplane::check::{SIMPLE_TRANSPORT, Scope, Simple, check_v6, simple_v4};
-use crate::dataplane::conntrack::{Seen, V4Probe, V4Tuple, Verdict};
-use crate::dataplane::fdb::FdbKey;
+use crate::dataplane::conntrack::{Guess, Seen, V4Probe, V4Tuple, Verdict};
 use crate::dataplane::nat::carried;
 use crate::dataplane::rewrite;
 use crate::dataplane::router::neighbours::NeighbourRef;
@@ -26,8 +25,8 @@ use crate::wire::protocol;
 /// How far a packet got. No more than fits a register: it is read at once after it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// It leaves by this interface: its MACs are written, and the FDB's line is on its way.
-    Leave(PortIdx),
+    /// It leaves for this neighbour: its MACs are written.
+    Leave(NeighbourRef),
     /// It is of a connection, if that is there.
     Connection,
     /// It is not simple: everything about it is to be decided.
@@ -40,6 +39,8 @@ pub(super) struct Packet {
     /// Its place in the burst.
     pub(super) place: usize,
     pub(super) probe: V4Probe,
+    /// What the index gave for it when the entry was brought near.
+    pub(super) guess: Option<Guess>,
     interface: PortIdx,
     len: u32,
 }
@@ -78,18 +79,14 @@ pub(super) fn look(
                     None => return Step::Decide,
                 },
             };
-            if lead == Lead::Translated {
-                return connection(frame, place, simple, at, packets, cx);
-            }
-            match leaves(lead, cx) {
-                Some((to, _)) if to.interface.is_gateway && !at.interface.is_gateway => {
-                    connection(frame, place, simple, at, packets, cx)
+            let neighbour = match lead {
+                Lead::Translated => return connection(frame, place, simple, at, packets, cx),
+                Lead::Out(_) if !at.interface.is_gateway => {
+                    return connection(frame, place, simple, at, packets, cx);
                 }
-                Some((to, mac)) => {
-                    plain(frame, (simple.protocol, SIMPLE_TRANSPORT), (at, &to), mac, rewrite::hop_v4, cx)
-                }
-                None => Step::Decide,
-            }
+                Lead::Out(neighbour) | Lead::To(neighbour) => neighbour,
+            };
+            plain(frame, (simple.protocol, SIMPLE_TRANSPORT), at, neighbour, rewrite::hop_v4, cx)
         }
         Some(IPV6) => v6(frame, at, cx),
         _ => Step::Decide,
@@ -114,12 +111,12 @@ fn v6(frame: &mut Frame, at: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) -> 
         }
         Some(lead)
     });
-    match lead.and_then(|lead| leaves(lead, cx)) {
-        Some((to, mac)) => {
+    match lead {
+        Some(Lead::To(neighbour) | Lead::Out(neighbour)) => {
             let transport = (header.protocol, usize::from(header.transport));
-            plain(frame, transport, (at, &to), mac, rewrite::hop_v6, cx)
+            plain(frame, transport, at, neighbour, rewrite::hop_v6, cx)
         }
-        None => Step::Decide,
+        _ => Step::Decide,
     }
 }
 
@@ -141,15 +138,9 @@ fn find_lead(
     }
     let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
     let spreads = matches!(route, Some(Route::Via(hops)) if hops.len() > 1);
-    Some((Lead::To(cx.shard.neighbours.find(to.index, next)?), !spreads))
-}
-
-/// The interface and the MAC that a lead is to; nothing: it is to none, or its MAC is not known now.
-#[inline(always)]
-fn leaves<'t>(lead: Lead, cx: &Context<'_, 't, impl Tracer>) -> Option<(At<'t>, Mac)> {
-    let Lead::To(neighbour) = lead else { return None };
-    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
-    Some((At::new(to, cx.tables).filter(|to| to.port.up)?, mac?))
+    let neighbour = cx.shard.neighbours.find(to.index, next)?;
+    let lead = if to.interface.is_gateway { Lead::Out(neighbour) } else { Lead::To(neighbour) };
+    Some((lead, !spreads))
 }
 
 /// A packet that is not translated.
@@ -157,17 +148,29 @@ fn leaves<'t>(lead: Lead, cx: &Context<'_, 't, impl Tracer>) -> Option<(At<'t>, 
 fn plain(
     frame: &mut Frame,
     transport: (u8, usize),
-    (at, to): (&At<'_>, &At<'_>),
-    mac: Mac,
+    at: &At<'_>,
+    neighbour: NeighbourRef,
     hop: impl FnOnce(&mut [u8]),
     cx: &mut Context<'_, '_, impl Tracer>,
 ) -> Step {
-    if frame.len() > to.port.plain_len {
-        return Step::Decide;
+    let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
+    if at.router.mss_clamping {
+        clamp(frame, transport, at, &to);
     }
-    clamp(frame, transport, at, to);
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-    send(frame, to, mac, cx)
+    send(frame, &to, (neighbour, mac), cx)
+}
+
+/// The interface and the MAC of a neighbour; nothing: that is not known now, or the frame is too long for it.
+#[inline(always)]
+fn leaves<'t>(
+    frame: &Frame,
+    neighbour: NeighbourRef,
+    cx: &Context<'_, 't, impl Tracer>,
+) -> Option<(At<'t>, Mac)> {
+    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
+    let to = At::new(to, cx.tables).filter(|to| to.port.up && frame.len() <= to.port.plain_len)?;
+    Some((to, mac?))
 }
 
 /// A packet whose connection is to be sought: only who translates for the router can.
@@ -186,7 +189,7 @@ fn connection(
     let addresses = (simple.source, simple.destination);
     let tuple = V4Tuple::new(at.interface.router.0, simple.protocol, addresses, ports);
     let probe = translator.tracker.probe_v4(tuple);
-    packets.push(Packet { place, probe, interface: at.index, len: simple.len });
+    packets.push(Packet { place, probe, guess: None, interface: at.index, len: simple.len });
     Step::Connection
 }
 
@@ -194,17 +197,14 @@ fn connection(
 #[inline(always)]
 pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
     let (epoch, now) = (cx.epoch(), cx.seconds());
-    let Some(translator) = &mut cx.shard.nat else { return Step::Decide };
+    let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let tuple = &packet.probe.tuple;
-    let Some(known) = translator.seek(&packet.probe, epoch, now) else { return Step::Decide };
-    let neighbour = NeighbourRef::from_number(known.data());
-    let Some((to, Some(mac))) = neighbour.and_then(|neighbour| cx.shard.neighbours.at(neighbour, now)) else {
-        return Step::Decide;
-    };
-    let Some(to) = At::new(to, cx.tables).filter(|to| to.port.up && frame.len() <= to.port.plain_len) else {
-        return Step::Decide;
-    };
-    let (place, direction, rewrite) = (known.at, known.direction, known.rewrite(tuple));
+    let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else { return Step::Decide };
+    let Some(neighbour) = NeighbourRef::from_number(known.data()) else { return Step::Decide };
+    let rewrite = known.rewrite(tuple);
+    let (place, direction) = (known.at, known.direction);
+    let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
+    let Some(translator) = &mut cx.shard.nat else { return Step::Decide };
     let protocol = tuple.protocol();
     let mut seen = Seen { bytes: packet.len, tcp: None };
     if protocol == protocol::TCP {
@@ -219,7 +219,9 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
         Verdict::Renew => return Step::Decide,
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
-    if let Some(at) = At::new(packet.interface, cx.tables) {
+    if to.router.mss_clamping
+        && let Some(at) = At::new(packet.interface, cx.tables)
+    {
         clamp(frame, (protocol, SIMPLE_TRANSPORT), &at, &to);
     }
     let transport = SIMPLE_TRANSPORT;
@@ -230,14 +232,18 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     }
     cx.tracer.say("nat", || say_ends(frame.head().get(HEADER..).unwrap_or_default(), transport));
     cx.tracer.say("router", || format!("its connection leads to the network of interface {}", to.port.name));
-    send(frame, &to, mac, cx)
+    send(frame, &to, (neighbour, mac), cx)
 }
 
 /// Writes the MACs.
 #[inline(always)]
-fn send(frame: &mut Frame, to: &At<'_>, mac: Mac, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
+fn send(
+    frame: &mut Frame,
+    to: &At<'_>,
+    (neighbour, mac): (NeighbourRef, Mac),
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Step {
     cx.tracer.say("router", || format!("the next hop has MAC {mac}"));
     address(frame.head_mut(), to.interface.mac, mac);
-    let _ = cx.shard.fdb.probe(FdbKey::new(to.interface.network, mac));
-    Step::Leave(to.index)
+    Step::Leave(neighbour)
 }

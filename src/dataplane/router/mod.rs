@@ -31,6 +31,7 @@ pub mod neighbours;
 use arrayvec::ArrayVec;
 
 use super::bridge;
+use super::egress::Exit;
 use super::fdb::FdbKey;
 use super::ingress::Classified;
 use super::out::Out;
@@ -51,6 +52,7 @@ use crate::wire::protocol;
 pub(super) use decide::release_fragments;
 pub(super) use leads::Leads;
 use look::Step;
+use neighbours::NeighbourRef;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
@@ -201,8 +203,8 @@ pub(super) fn pass<T: Tracer>(
         });
     }
     if let Some(translator) = &cx.shard.nat {
-        for packet in &packets {
-            translator.tracker.approach_v4(&packet.probe);
+        for packet in &mut packets {
+            packet.guess = translator.tracker.approach_v4(&packet.probe);
         }
     }
     for packet in &packets {
@@ -213,11 +215,7 @@ pub(super) fn pass<T: Tracer>(
     take_each(&mut burst.frames, |n, frame| {
         let (Some(step), Some(interface)) = (steps.get(n), burst.interfaces.get(n)) else { return };
         match step {
-            Step::Leave(to) => {
-                if let Some(to) = At::new(*to, cx.tables) {
-                    emit(frame, &to, cx);
-                }
-            }
+            Step::Leave(neighbour) => emit_to(frame, *neighbour, cx),
             Step::Drop(reason) => drop_at(*interface, *reason, cx),
             Step::Connection | Step::Decide => {
                 if let Some(at) = At::new(*interface, cx.tables)
@@ -267,7 +265,7 @@ fn next<'t, T: Tracer>(
 /// Lowers the MSS that a TCP end announces to what the networks on its way here carry, where the router does that.
 #[inline(always)]
 fn clamp(frame: &mut Frame, (protocol, transport): (u8, usize), at: &At<'_>, to: &At<'_>) {
-    if at.router.mss_clamping && protocol == protocol::TCP {
+    if protocol == protocol::TCP {
         let partial = Transport::Tcp.is_partial(&frame.offload, HEADER + transport);
         let mtu = usize::from(at.interface.mtu.min(to.interface.mtu));
         let mss = u16::try_from(mtu.saturating_sub(transport + TCP_HEADER)).unwrap_or(u16::MAX);
@@ -313,8 +311,28 @@ pub(super) fn address(head: &mut [u8], source: Mac, destination: Mac) {
     }
 }
 
-/// Puts a frame of an interface into its network.
+/// Sends a frame, whose MACs are written, to a neighbour.
 #[inline(always)]
+fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl Tracer>) {
+    let generation = cx.shard.fdb.generation();
+    let Some((interface, exit)) = cx.shard.neighbours.exit(neighbour, generation) else { return };
+    let Some(from) = At::new(interface, cx.tables) else { return };
+    let index = from.interface.network;
+    if let (Some(to), Some(network)) = (exit, cx.tables.network(index)) {
+        let bytes = frame.len() as u64;
+        let exit = Exit { to, index, network, from_tunnel: false };
+        let ended = bridge::send_to(frame, &exit, interface, (cx.tables, cx.shard), cx.out, cx.tracer);
+        return ends(ended, bytes, &from, cx);
+    }
+    let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
+    if let Some(port) = cx.shard.fdb.get(FdbKey::from_bits(index, destination)) {
+        cx.shard.neighbours.keep_exit(neighbour, port, generation);
+    }
+    emit(frame, &from, cx);
+}
+
+/// Puts a frame of an interface into its network.
+#[inline(never)]
 pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
     let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
     let network = from.interface.network;
@@ -334,6 +352,12 @@ pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tr
         }
         None => Err(DropReason::VlanNotAllowed),
     };
+    ends(ended, bytes, from, cx);
+}
+
+/// Counts how a frame of an interface ended.
+#[inline(always)]
+fn ends(ended: Result<Sent, DropReason>, bytes: u64, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
     cx.shard.tally.count_rx(from.index, bytes, ended);
     match ended {
         Ok(Sent::Forwarded | Sent::Flooded) => {}
