@@ -235,7 +235,8 @@ impl Tracker {
     #[inline(always)]
     fn approach_hash(&self, hash: u64, protocol: u8) -> Option<Guess> {
         let number = self.index.guess(hash)?;
-        let entry = self.entries.get(number >> 1)?;
+        // It is not looked at yet: that would be to wait for it.
+        let entry = &self.entries[number >> 1];
         prefetch(entry);
         if protocol == TCP {
             prefetch(&entry.tcp);
