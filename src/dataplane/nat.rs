@@ -276,6 +276,10 @@ impl Translator {
         let (mut binding, mut inside) = (None, low(to.destination));
         if !asked.from_world {
             inside = low(tuple.source);
+            if rules.addresses.contains(&inside) {
+                // As one of the addresses that all share: the router's own.
+                return Err(DropReason::MartianSource);
+            }
             if let Some(floating) = rules.outside.get(inside) {
                 to.source = v4_key(floating);
             } else if !rules.addresses.is_empty() {

@@ -430,3 +430,18 @@ fn filtering_may_depend_on_the_address_alone() {
     sw.expect_nothing("a");
     sw.forget();
 }
+
+/// It would hold a port for ever: what need not be translated has no connection that could let go of it.
+#[test]
+fn a_guest_cannot_send_as_the_address_that_all_share() {
+    let mut sw = settled(EDGE);
+    sw.send("a", out_of(A, "ip src=203.0.113.100 dst=198.51.100.9 udp sport=4000 dport=53"));
+    sw.expect_nothing("w");
+    sw.expect_counters(
+        "a: rx_frames 1, rx_bytes 42, forwarded 1; edge/blue-v4: tx_frames 1, tx_bytes 42, martian_source 1",
+    );
+    // The port is free.
+    sw.send("b", out_of(B, "ip src=10.0.0.11 dst=198.51.100.9 udp sport=4000 dport=53"));
+    sw.expect("w", to_world("ip src=203.0.113.100 dst=198.51.100.9 ttl=63 udp sport=4000 dport=53"));
+    sw.forget();
+}
