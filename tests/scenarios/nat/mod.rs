@@ -1,5 +1,9 @@
 //! Guests behind a router's SNAT address, floating IPs and forwarded ports: who reaches whom, and as whom.
 
+mod there_and_back;
+
+use nuswitch::types::Mac;
+
 use super::frames::*;
 use super::switch::*;
 
