@@ -37,6 +37,7 @@ use crate::tables::Tables;
 use crate::tables::nat::{Nat as Rules, NatFiltering};
 use crate::tables::tunnel::v4_key;
 use crate::types::{PortIdx, RouterIdx, WorkerIdx};
+use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, protocol, tcp};
 
 /// The guest of connections whose inside end is none of our ports.
@@ -86,6 +87,8 @@ pub(super) struct Asked<'a> {
     pub(super) to_nat: bool,
     /// Of a fragment: the ports of its packet, once they are known.
     pub(super) ports: Option<(u16, u16)>,
+    /// Its checksum is still to be finished.
+    pub(super) is_partial: bool,
     pub(super) epoch: u32,
     pub(super) now: u32,
 }
@@ -367,6 +370,7 @@ impl Translator {
             from_world: false,
             to_nat: false,
             ports: None,
+            is_partial: false,
             epoch: 0,
             now,
         };
@@ -536,6 +540,7 @@ fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
             if QUERIES.contains(&kind) {
                 Ok(Carried::Flow { ports: (id, id), tcp: None, is_echo: kind == ECHO })
             } else if ERRORS.contains(&kind) {
+                check_error(asked, rest)?;
                 quoted(rest, asked.router).map(Carried::Error).ok_or(DropReason::IcmpQuote)
             } else {
                 Err(DropReason::NatUnmatched)
@@ -543,6 +548,22 @@ fn carried(asked: &Asked<'_>) -> Result<Carried, DropReason> {
         }
         _ => flow((0, 0)),
     }
+}
+
+/// Whether the checksums of an ICMP error and of the IP header that it quotes are right (RFC 5508, REQ-3), as far as they
+/// are there to be looked at. `rest` begins at its header.
+#[cold]
+fn check_error(asked: &Asked<'_>, rest: &[u8]) -> Result<(), DropReason> {
+    let len = usize::try_from(asked.header.len).unwrap_or(usize::MAX) - usize::from(asked.header.transport);
+    let is_right = |bytes: &[u8]| Sum::of(bytes).fold() == 0xffff;
+    let whole = rest.get(..len).filter(|_| !asked.is_partial && asked.header.fragment.is_none());
+    let quote = rest.get(8..).unwrap_or_default();
+    let header = quote.first().map_or(0, |first| usize::from(first & 15) * 4);
+    let wrong = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| !is_right(bytes));
+    if wrong(whole) || header >= ipv4::HEADER && wrong(quote.get(..header)) {
+        return Err(DropReason::IcmpChecksum);
+    }
+    Ok(())
 }
 
 /// The tuple of the packet that an ICMP error quotes.

@@ -355,6 +355,7 @@ fn v4<'t>(
         from_world,
         to_nat,
         ports,
+        is_partial: frame.offload.needs_csum(),
         #[allow(clippy::cast_possible_truncation)] // told apart from the last ones only
         epoch: tables.epoch as u32,
         now: u32::try_from(now.secs()).unwrap_or(u32::MAX),
@@ -363,7 +364,7 @@ fn v4<'t>(
         let (key, piece) = nat::piece(&asked)?;
         return Ok(Way::Part(key, piece));
     }
-    let plan = translator.plan(&asked)?;
+    let plan = translator.plan(&asked).map_err(|reason| refused(reason, from_world))?;
     let new_destination = match &plan {
         Plan::Local => return Ok(Way::Home),
         Plan::Plain => header.destination.to_bits(),
@@ -399,6 +400,15 @@ fn v4<'t>(
         Plan::Plain | Plan::Local => rewrite::hop_v4(packet),
     }
     Ok(Way::Out(to, next))
+}
+
+/// A guest that finds no port is told that it may not send (RFC 5508, REQ-8).
+#[cold]
+fn refused(reason: DropReason, from_world: bool) -> Stop {
+    match reason {
+        DropReason::NatExhausted if !from_world => Stop::Tell(Problem::Prohibited, reason),
+        _ => reason.into(),
+    }
 }
 
 /// What a translated packet's ends are now, for people.
