@@ -22,7 +22,7 @@ pub mod neighbours;
 use std::net::Ipv4Addr;
 
 use super::bridge;
-use super::check::{Header, Scope, check_v4, check_v6};
+use super::check::{Header, Scope, check_v4, check_v6, wrong_option};
 use super::fdb::FdbKey;
 use super::fragments::{Key, Outcome, Piece};
 use super::ingress::Classified;
@@ -268,7 +268,7 @@ fn way<'t>(
     let len = frame.len() - HEADER.min(frame.len());
     match kind {
         Some(IPV4) => {
-            let header = check_v4(packet, len)?;
+            let header = check_v4(packet, len).map_err(|reason| unsound(reason, packet))?;
             let destination = header.destination.to_bits();
             let route = at.router.fib.v4(destination);
             may_go(header.scope, route, v4_key(destination), at)?
@@ -291,6 +291,18 @@ fn way<'t>(
         }
         Some(ARP) => Ok(Way::Home),
         _ => Err(DropReason::NotIp.into()),
+    }
+}
+
+/// Malformed options are told about (RFC 1812, 4.3.3.5); all else that is wrong with a header ends in silence.
+#[cold]
+fn unsound(reason: DropReason, packet: &[u8]) -> Stop {
+    match reason {
+        DropReason::IpOptions => {
+            let at = u32::try_from(wrong_option(packet)).unwrap_or_default();
+            Stop::Tell(Problem::WrongField(at), reason)
+        }
+        _ => reason.into(),
     }
 }
 
