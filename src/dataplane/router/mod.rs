@@ -4,7 +4,7 @@
 //! ```text
 //! header ─▶ FIB ─▶ NAT, FIB ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
 //!   │        │                    │           └ not known: to the home of the interface that it leaves by
-//!   │        │                    └ ICMP error
+//!   │        │                    └ ICMP error, or cut in parts
 //!   │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
 //!   │        └ no route: ICMP error
 //!   └ dropped
@@ -17,6 +17,7 @@
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
 pub(super) mod errors;
+mod fragment;
 pub mod neighbours;
 
 use std::net::Ipv4Addr;
@@ -42,6 +43,7 @@ use crate::types::{Instant, Mac, PortIdx};
 use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
 use crate::wire::protocol;
 use errors::tell;
+use fragment::Cut;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
@@ -185,6 +187,10 @@ fn go(
     match way {
         // Only who has no ports yet is asked for them.
         Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, (tables, shard), tracer),
+        // What is too long here is to be cut: else its sender was told.
+        Ok(Way::Out(to, next)) if frame.len() > to.port.plain_len && frame.offload.gso_type == 0 => {
+            cut(frame, at, (&to, next), tables, shard, now, out, tracer);
+        }
         Ok(Way::Out(to, next)) => leave(frame, &to, next, tables, shard, now, out, tracer),
         Ok(Way::Home) => return Some(frame),
         Err(Stop::Drop(reason)) => drop_at(at.index, reason, (tables, shard), tracer),
@@ -204,6 +210,35 @@ enum Way<'t> {
     Part(Key, Piece),
     /// To the home of the interface that it came by.
     Home,
+}
+
+/// Sends a packet on in parts.
+#[cold]
+#[allow(clippy::too_many_arguments)]
+fn cut(
+    frame: Frame,
+    at: &At<'_>,
+    (to, next): (&At<'_>, u128),
+    tables: &Tables,
+    shard: &mut Shard,
+    now: Instant,
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) {
+    let mtu = to.port.plain_len.saturating_sub(HEADER);
+    tracer.say("router", || {
+        format!("longer than the {mtu} bytes that interface {} carries: cut", to.port.name)
+    });
+    let mut cut = match Cut::new(frame, mtu) {
+        Ok(cut) => cut,
+        Err(reason) => return drop_at(at.index, reason, (tables, shard), tracer),
+    };
+    while let Some(part) = cut.next(&mut shard.pool) {
+        match part {
+            Ok(part) => leave(part, to, next, tables, shard, now, out, tracer),
+            Err(reason) => drop_at(at.index, reason, (tables, shard), tracer),
+        }
+    }
 }
 
 /// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
@@ -284,7 +319,7 @@ fn way<'t>(
             let Some((to, next)) = next(route, destination, head, at, tables, tracer)? else {
                 return Ok(Way::Home);
             };
-            check_hop(frame, header.hops, &to)?;
+            check_hop(frame, &header, &to)?;
             clamp(frame, &header, at, &to);
             rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
             Ok(Way::Out(to, next))
@@ -351,7 +386,7 @@ fn v4<'t>(
     let from_world = at.interface.is_gateway;
     if !to_nat && (!leads_out || from_world) {
         let Some((to, next)) = found else { return Ok(Way::Home) };
-        check_hop(frame, header.hops, &to)?;
+        check_hop(frame, header, &to)?;
         clamp(frame, header, at, &to);
         rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
         return Ok(Way::Out(to, next));
@@ -388,7 +423,7 @@ fn v4<'t>(
         found = next(route, v4_key(new_destination), frame.head(), at, tables, tracer)?;
     }
     let Some((to, next)) = found else { return Ok(Way::Home) };
-    check_hop(frame, header.hops, &to)?;
+    check_hop(frame, header, &to)?;
     clamp(frame, header, at, &to);
     let transport = usize::from(header.transport);
     let offload = frame.offload;
@@ -475,13 +510,16 @@ fn clamp<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
     }
 }
 
-/// Whether a packet has a hop left, and fits the network that it goes to.
+/// Whether a packet has a hop left, and fits the network that it goes to or may be cut for it.
 #[inline(always)]
-fn check_hop(frame: &Frame, hops: u8, to: &At<'_>) -> Result<(), Stop> {
-    if hops <= 1 {
+fn check_hop<A>(frame: &Frame, header: &Header<A>, to: &At<'_>) -> Result<(), Stop> {
+    if header.hops <= 1 {
         return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
-    if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
+    if frame.len() > to.port.plain_len
+        && segment::segment_len(frame) > to.port.plain_len
+        && !(header.may_fragment && frame.offload.gso_type == 0)
+    {
         return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
     Ok(())
