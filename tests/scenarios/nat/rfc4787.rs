@@ -291,6 +291,39 @@ fn req13_a_packet_that_must_not_be_cut_and_is_too_long_is_told_about_on_both_way
     sw.forget();
 }
 
+/// Translated first, and cut then, both ways.
+#[test]
+fn req13_a_packet_that_may_be_cut_is() {
+    let may_be_cut = |frame: Wire| {
+        let mut frame = frame.patch(18, &[0xbe, 0xef, 0]);
+        seal(&mut frame.bytes[14..]);
+        frame
+    };
+    let arrived = |sw: &mut Switch, port: &str| {
+        let parts: Vec<Vec<u8>> = sw.take_all(port).iter().map(|frame| frame.bytes[14..].to_vec()).collect();
+        assert!(parts.len() == 2 && parts.iter().all(|part| part.len() <= 1300));
+        together(parts)
+    };
+    let narrow = EDGE.replace("name = \"public\"\nexternal", "name = \"public\"\nmtu = 1300\nexternal");
+    let mut sw = settled(&narrow);
+    sw.send("a", may_be_cut(out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53 len=1400")));
+    let expected = to_world("ip src=203.0.113.100 dst=198.51.100.9 ttl=63 udp sport=4000 dport=53 len=1400");
+    assert_eq!(arrived(&mut sw, "w"), may_be_cut(expected).bytes[14..]);
+    sw.forget();
+
+    let narrow = EDGE.replace("name = \"blue\"\n[", "name = \"blue\"\nmtu = 1300\n[");
+    let mut sw = settled(&narrow);
+    sw.send("a", out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53"));
+    sw.take("w");
+    sw.send(
+        "w",
+        may_be_cut(from_world("ip src=198.51.100.9 dst=203.0.113.100 udp sport=53 dport=4000 len=1400")),
+    );
+    let expected = into(A, "ip src=198.51.100.9 dst=10.0.0.10 ttl=63 udp sport=53 dport=4000 len=1400");
+    assert_eq!(arrived(&mut sw, "a"), may_be_cut(expected).bytes[14..]);
+    sw.forget();
+}
+
 /// What is in parts is no part of what the tracker can number, and is acknowledged all the same.
 #[test]
 fn req14_tcp_data_in_fragments_is_acknowledged() {

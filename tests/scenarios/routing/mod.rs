@@ -1,5 +1,6 @@
 //! What a router does with packets, and what it says of those that go no further.
 
+mod cutting;
 mod rfc1812;
 mod rfc4443;
 
