@@ -309,8 +309,12 @@ impl Translator {
         if to == *tuple {
             return Ok(Plan::Plain);
         }
-        if to.reversed() == *tuple && binding.is_none() {
-            // A guest that pings its own floating IP: its answer looks like its question, and is translated alike.
+        if to.reversed() == *tuple {
+            // A guest that pings its own floating IP, or sends to its own endpoint outside, which another connection of its
+            // holds: its answer looks like its question, and is translated alike.
+            if let Some(binding) = binding {
+                self.bindings.release(binding);
+            }
             let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
             return Ok(Plan::Rewrite { rewrite, destination: low(to.destination) });
         }

@@ -226,6 +226,24 @@ fn req9_hairpinning_by_the_shared_address_shows_the_outside_endpoint() {
 }
 
 #[test]
+fn req9_hairpinning_a_guest_reaches_its_own_outside_endpoint() {
+    let open =
+        EDGE.replace("name = \"edge\"\n", "name = \"edge\"\nnat_filtering = \"endpoint-independent\"\n");
+    let mut sw = settled(&open);
+    sw.send("a", out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53"));
+    sw.take("w");
+    for _ in 0..3 {
+        sw.send("a", out_of(A, "ip src=10.0.0.10 dst=203.0.113.100 udp sport=4000 dport=4000"));
+        sw.expect("a", into(A, "ip src=203.0.113.100 dst=10.0.0.10 ttl=63 udp sport=4000 dport=4000"));
+    }
+    // They hold nothing: the mapping ends with the connection that it was for.
+    wait(&mut sw, 300);
+    sw.send("a", out_of(A, "ip src=10.0.0.10 dst=203.0.113.100 udp sport=4000 dport=4000"));
+    sw.expect_nothing("a");
+    sw.forget();
+}
+
+#[test]
 fn req10_no_gateway_changes_what_applications_say() {
     let mut sw = settled(EDGE);
     let said =
