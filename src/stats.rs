@@ -135,6 +135,7 @@ drop_reasons! {
     FragmentLimit = "fragment_limit": "too many fragments wait for their first, or one packet has too many",
     FragmentExpired = "fragment_expired": "a fragment whose first did not come in time",
     IcmpQuote = "icmp_quote": "an ICMP error with too little of the packet that it is about",
+    IcmpChecksum = "icmp_checksum": "an ICMP error whose checksum is wrong, or that of the IP header that it quotes",
 }
 
 /// Counters of one port, as `show ports` and the API give them. Drops count at the port that the frame came from, but

@@ -6,18 +6,28 @@
 mod api;
 #[path = "../fuzz/targets/config.rs"]
 mod config;
+#[path = "../fuzz/targets/conntrack.rs"]
+mod conntrack;
 #[path = "../fuzz/targets/decap.rs"]
 mod decap;
+#[path = "../fuzz/targets/fragments.rs"]
+mod fragments;
 #[path = "../fuzz/targets/host.rs"]
 mod host;
+#[path = "../fuzz/targets/icmp_error.rs"]
+mod icmp_error;
 #[path = "../fuzz/targets/input.rs"]
 mod input;
 #[path = "../fuzz/targets/offload.rs"]
 mod offload;
+#[path = "../fuzz/targets/packets.rs"]
+mod packets;
 #[path = "../fuzz/targets/parse.rs"]
 mod parse;
 #[path = "../fuzz/targets/process.rs"]
 mod process;
+#[path = "../fuzz/targets/router.rs"]
+mod router;
 
 use std::path::Path;
 
@@ -25,14 +35,18 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 11] = [
     ("api", api::run),
     ("config", config::run),
+    ("conntrack", conntrack::run),
     ("decap", decap::run),
+    ("fragments", fragments::run),
     ("host", host::run),
+    ("icmp_error", icmp_error::run),
     ("offload", offload::run),
     ("parse", parse::run),
     ("process", process::run),
+    ("router", router::run),
 ];
 
 fn files(directory: &Path) -> Vec<std::path::PathBuf> {
@@ -83,6 +97,26 @@ proptest! {
     }
 
     #[test]
+    fn routers_show_nobody_inside_and_keep_nothing(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        router::run(&data);
+    }
+
+    #[test]
+    fn connections_and_bindings_are_those_of_naive_maps(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        conntrack::run(&data);
+    }
+
+    #[test]
+    fn fragments_are_those_of_a_naive_list(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        fragments::run(&data);
+    }
+
+    #[test]
+    fn icmp_errors_are_translated_and_written_soundly(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        icmp_error::run(&data);
+    }
+
+    #[test]
     fn the_underlays_host_is_bounded_and_speaks_well(data in proptest::collection::vec(any::<u8>(), 0..700)) {
         host::run(&data);
     }
@@ -102,6 +136,10 @@ proptest! {
 #[test]
 fn arbitrary_inputs_reach_every_end() {
     reaches("frames forwarded, flooded, dropped", process::reach);
+    reaches("frames by a router, answered, dropped", router::reach);
+    reaches("connections begun, evicted, over", conntrack::reach);
+    reaches("fragments passed, waiting, dropped", fragments::reach);
+    reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }

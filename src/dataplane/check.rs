@@ -2,7 +2,8 @@
 //! with these addresses be on a network at all. Each refusal has its own [`DropReason`].
 //!
 //! [`check_v4`] and [`check_v6`] refuse what nobody may take in; [`Header::forwardable`] refuses what a router may take in
-//! for itself, but not send on. What is refused is dropped in silence (RFC 1812, 5.2.2 and 5.3.7).
+//! for itself, but not send on. What is refused is dropped in silence (RFC 1812, 5.2.2 and 5.3.7), but for malformed options
+//! (4.3.3.5).
 //!
 //! - Source routes are refused (RFC 1812, 5.3.13.3 allows it), and IPv6 routing headers of type 0, used up or not
 //!   (RFC 5095, 4.2). Other options, record route and timestamp among them, pass as they came (RFC 1812, 5.3.13.4).
@@ -129,7 +130,8 @@ pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReaso
         return Err(DropReason::IpChecksum);
     }
     if transport != HEADERS.0 {
-        options(packet.get(ipv4::HEADER..usize::from(transport)).unwrap_or_default())?;
+        let long = packet.get(ipv4::HEADER..usize::from(transport)).unwrap_or_default();
+        options(long).map_err(|(_, reason)| reason)?;
     }
     let source = u32::from_be_bytes([head[12], head[13], head[14], head[15]]);
     let destination = u32::from_be_bytes([head[16], head[17], head[18], head[19]]);
@@ -207,17 +209,28 @@ fn long_header(packet: &[u8]) -> Result<(u16, Sum), DropReason> {
     Ok((len, Sum::of(header.ok_or(DropReason::IpLength)?)))
 }
 
+/// Where in the options something is wrong, and what.
 #[cold]
-fn options(mut options: &[u8]) -> Result<(), DropReason> {
+fn options(options: &[u8]) -> Result<(), (usize, DropReason)> {
+    let mut at = 0;
     loop {
-        options = match *options {
+        at += match *options.get(at..).unwrap_or_default() {
             [] | [END, ..] => return Ok(()),
-            [FILLER, ref rest @ ..] => rest,
-            [LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, ..] => return Err(DropReason::SourceRoute),
-            [_, len, ..] if len >= 2 => options.get(usize::from(len)..).ok_or(DropReason::IpOptions)?,
-            _ => return Err(DropReason::IpOptions),
+            [FILLER, ..] => 1,
+            [LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, ..] => return Err((at, DropReason::SourceRoute)),
+            [_, len, ..] if len >= 2 && at + usize::from(len) <= options.len() => usize::from(len),
+            _ => return Err((at, DropReason::IpOptions)),
         };
     }
+}
+
+/// Where in a packet that [`check_v4`] refuses with [`DropReason::IpOptions`] the malformed option begins, in bytes from the
+/// start of the IP header.
+#[cold]
+pub fn wrong_option(packet: &[u8]) -> usize {
+    let len = packet.first().map_or(0, |first| usize::from(first & 15) * 4);
+    let wrong = options(packet.get(ipv4::HEADER..len).unwrap_or_default());
+    ipv4::HEADER + wrong.err().map_or(0, |(at, _)| at)
 }
 
 #[cold]

@@ -39,7 +39,7 @@ use crate::tables::nat::{Nat as Rules, NatFiltering};
 use crate::tables::tunnel::v4_key;
 use crate::types::{PortIdx, RouterIdx, WorkerIdx};
 use crate::wire::protocol;
-use carried::{Carried, carried};
+use carried::{Carried, carried, check_error};
 
 /// The guest of connections whose inside end is none of our ports.
 const NOBODY: u16 = u16::MAX;
@@ -111,6 +111,8 @@ pub(super) struct Asked<'a> {
     pub(super) to_nat: bool,
     /// Of a fragment: the ports of its packet, once they are known.
     pub(super) ports: Option<(u16, u16)>,
+    /// Its checksum is still to be finished.
+    pub(super) is_partial: bool,
     pub(super) epoch: u32,
     pub(super) now: u32,
 }
@@ -210,7 +212,10 @@ impl Translator {
             None => carried(asked.packet, asked.header, asked.router)?,
         };
         let (ports, tcp, is_echo) = match carried {
-            Carried::Error(quoted) => return self.plan_error(asked, quoted),
+            Carried::Error(quoted) => {
+                check_error(asked)?;
+                return self.plan_error(asked, quoted);
+            }
             Carried::Flow { ports, tcp, is_echo } => (ports, tcp, is_echo),
         };
         let tuple = tuple(asked.header, asked.router, ports);
@@ -297,6 +302,10 @@ impl Translator {
         let (mut binding, mut inside) = (None, low(to.destination));
         if !asked.from_world {
             inside = low(tuple.source);
+            if rules.addresses.contains(&inside) {
+                // As one of the addresses that all share: the router's own.
+                return Err(DropReason::MartianSource);
+            }
             if let Some(floating) = rules.outside.get(inside) {
                 to.source = v4_key(floating);
             } else if !rules.addresses.is_empty() {
@@ -323,8 +332,12 @@ impl Translator {
         if to == *tuple {
             return Ok(Plan::Plain);
         }
-        if to.reversed() == *tuple && binding.is_none() {
-            // A guest that pings its own floating IP: its answer looks like its question, and is translated alike.
+        if to.reversed() == *tuple {
+            // A guest that pings its own floating IP, or sends to its own endpoint outside, which another connection of its
+            // holds: its answer looks like its question, and is translated alike.
+            if let Some(binding) = binding {
+                self.bindings.release(binding);
+            }
             let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
             return Ok(Plan::Rewrite { rewrite, destination: low(to.destination), connection: None });
         }

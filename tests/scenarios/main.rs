@@ -3,6 +3,7 @@
 
 mod frames;
 mod hostile;
+mod ipv4;
 mod learning;
 mod nat;
 mod offload;

@@ -66,6 +66,8 @@ const V6: u8 = 1;
 const INBOUND: u8 = 2;
 /// A packet was seen since it was queued for eviction.
 const USED: u8 = 4;
+/// TCP: fragments of it were seen, whose numbers were not.
+const PARTS: u8 = 8;
 
 /// A tracked connection.
 #[derive(Clone, Copy, Debug)]
@@ -347,7 +349,17 @@ impl Entry {
         direction: Direction,
         segment: &super::tcp::Segment,
     ) -> Result<super::tcp::Step, Invalid> {
-        self.tcp.step(&mut self.state, direction, segment)
+        match self.tcp.step(&mut self.state, direction, segment) {
+            Err(Invalid::AcksUnsent) if self.flags & PARTS != 0 => {
+                self.tcp.step_over_parts(&mut self.state, direction, segment)
+            }
+            step => step,
+        }
+    }
+
+    /// TCP: a fragment goes by, whose numbers are not seen.
+    pub(super) fn note_part(&mut self) {
+        self.flags |= PARTS;
     }
 }
 

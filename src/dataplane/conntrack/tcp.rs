@@ -43,6 +43,8 @@ pub const ACK: u8 = 0x10;
 const MAX_SHIFT: u8 = 14;
 /// An acknowledgement may always be this old: as much as one window without scaling, and a segment.
 const ACK_LAG: u32 = 66_000;
+/// The most that fragments of one datagram carry, in bytes.
+const DATAGRAM: u32 = 65_535;
 
 /// What the tracker needs of a TCP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -257,6 +259,30 @@ impl Tcp {
             return Ok(Step::Refresh);
         }
         self.step_rarely(state, direction, segment)
+    }
+
+    /// As [`Tcp::step`], for a segment that acknowledges what was not seen, in a connection that fragments are part of: it may
+    /// be what they carried, a datagram's worth at most.
+    ///
+    /// # Errors
+    /// As [`Tcp::step`]'s.
+    #[cold]
+    pub(super) fn step_over_parts(
+        &mut self,
+        state: &mut State,
+        direction: Direction,
+        segment: &Segment,
+    ) -> Result<Step, Invalid> {
+        let (before, other) = (*self, direction.opposite().index());
+        if segment.ack.wrapping_sub(self.end[other]) > DATAGRAM || !self.is(other, SEEN) {
+            return Err(Invalid::AcksUnsent);
+        }
+        self.end[other] = segment.ack;
+        let step = self.step(state, direction, segment);
+        if step.is_err() {
+            *self = before;
+        }
+        step
     }
 
     /// [`Tcp::check`] and [`Tcp::take`] for data and acknowledgements of an established connection, without a branch for

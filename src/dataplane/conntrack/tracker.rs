@@ -512,8 +512,11 @@ impl Tracker {
 fn step_rarely(entry: &mut Entry, direction: Direction, seen: &Seen) -> Result<Step, Invalid> {
     match (&seen.tcp, entry.protocol()) {
         (Some(segment), TCP) => entry.tcp_step(direction, segment),
-        // A fragment without a header goes with its connection and proves nothing.
-        (None, TCP) => Ok(Step::Keep),
+        // A fragment goes with its connection and proves nothing; but what it carries may be acknowledged.
+        (None, TCP) => {
+            entry.note_part();
+            Ok(Step::Keep)
+        }
         _ => {
             if direction == Direction::Reply {
                 entry.state = State::Replied;

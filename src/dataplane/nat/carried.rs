@@ -10,6 +10,7 @@ use crate::dataplane::fragments::{Key, Piece};
 use crate::stats::DropReason;
 use crate::tables::tunnel::v4_key;
 use crate::types::RouterIdx;
+use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, protocol, tcp};
 
 /// ICMP (RFC 792): types of queries and their replies that have an identifier, and of errors.
@@ -109,6 +110,23 @@ pub(in crate::dataplane) fn segment(transport: &[u8], len: u32) -> Option<Segmen
         flags,
         scale: if flags & tcp::SYN != 0 { tcp::window_scale(transport) } else { None },
     })
+}
+
+/// Whether the checksums of an ICMP error and of the IP header that it quotes are right (RFC 5508, REQ-3), as far as they
+/// are there to be looked at.
+#[cold]
+pub(in crate::dataplane) fn check_error(asked: &Asked<'_>) -> Result<(), DropReason> {
+    let message = asked.packet.get(usize::from(asked.header.transport)..).unwrap_or_default();
+    let len = usize::try_from(asked.header.len).unwrap_or(usize::MAX) - usize::from(asked.header.transport);
+    let is_right = |bytes: &[u8]| Sum::of(bytes).fold() == 0xffff;
+    let whole = message.get(..len).filter(|_| !asked.is_partial && asked.header.fragment.is_none());
+    let quote = message.get(8..).unwrap_or_default();
+    let header = quote.first().map_or(0, |first| usize::from(first & 15) * 4);
+    let wrong = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| !is_right(bytes));
+    if wrong(whole) || header >= ipv4::HEADER && wrong(quote.get(..header)) {
+        return Err(DropReason::IcmpChecksum);
+    }
+    Ok(())
 }
 
 /// The tuple of the packet that an ICMP error quotes.

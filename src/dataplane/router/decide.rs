@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use super::errors::tell;
+use super::fragment::Cut;
 use super::{At, Context, HEADER, Stop, clamp, drop_at, leave, load, next};
-use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
+use crate::dataplane::check::{Header, Scope, check_v4, check_v6, wrong_option};
 use crate::dataplane::fragments::{Key, Outcome, Piece};
 use crate::dataplane::nat::carried::piece;
 use crate::dataplane::nat::{Asked, Plan};
@@ -59,6 +60,10 @@ fn go(
     match way {
         // Only who has no ports yet is asked for them.
         Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, cx),
+        // What is too long here is to be cut: else its sender was told.
+        Ok(Way::Out(to, next)) if frame.len() > to.port.plain_len && frame.offload.gso_type == 0 => {
+            cut(frame, at, (&to, next), cx);
+        }
         Ok(Way::Out(to, next)) => leave(frame, &to, next, cx),
         Ok(Way::Home) => return Some(frame),
         Err(Stop::Drop(reason)) => drop_at(at.index, reason, cx),
@@ -68,6 +73,25 @@ fn go(
         }
     }
     None
+}
+
+/// Sends a packet on in parts.
+#[cold]
+fn cut(frame: Frame, at: &At<'_>, (to, next): (&At<'_>, u128), cx: &mut Context<'_, '_, impl Tracer>) {
+    let mtu = to.port.plain_len.saturating_sub(HEADER);
+    cx.tracer.say("router", || {
+        format!("longer than the {mtu} bytes that interface {} carries: cut", to.port.name)
+    });
+    let mut cut = match Cut::new(frame, mtu) {
+        Ok(cut) => cut,
+        Err(reason) => return drop_at(at.index, reason, cx),
+    };
+    while let Some(part) = cut.next(&mut cx.shard.pool) {
+        match part {
+            Ok(part) => leave(part, to, next, cx),
+            Err(reason) => drop_at(at.index, reason, cx),
+        }
+    }
 }
 
 /// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
@@ -121,7 +145,7 @@ fn way<'t>(
     let len = frame.len() - HEADER.min(frame.len());
     match kind {
         Some(IPV4) => {
-            let header = check_v4(packet, len)?;
+            let header = check_v4(packet, len).map_err(|reason| unsound(reason, packet))?;
             let destination = header.destination.to_bits();
             let route = at.router.fib.v4(destination);
             match may_go(header.scope, route, v4_key(destination), at)? {
@@ -139,13 +163,25 @@ fn way<'t>(
             let Some((to, next)) = next(route, destination, head, at, cx.tables, cx.tracer)? else {
                 return Ok(Way::Home);
             };
-            check_hop(frame, header.hops, &to)?;
+            check_hop(frame, &header, &to)?;
             clamp_whole(frame, &header, at, &to);
             rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
             Ok(Way::Out(to, next))
         }
         Some(ARP) => Ok(Way::Home),
         _ => Err(DropReason::NotIp.into()),
+    }
+}
+
+/// Malformed options are told about (RFC 1812, 4.3.3.5); all else that is wrong with a header ends in silence.
+#[cold]
+fn unsound(reason: DropReason, packet: &[u8]) -> Stop {
+    match reason {
+        DropReason::IpOptions => {
+            let at = u32::try_from(wrong_option(packet)).unwrap_or_default();
+            Stop::Tell(Problem::WrongField(at), reason)
+        }
+        _ => reason.into(),
     }
 }
 
@@ -189,7 +225,7 @@ fn v4<'t>(
     let from_world = at.interface.is_gateway;
     if !to_nat && (!leads_out || from_world) {
         let Some((to, next)) = found else { return Ok(Way::Home) };
-        check_hop(frame, header.hops, &to)?;
+        check_hop(frame, header, &to)?;
         clamp_whole(frame, header, at, &to);
         rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
         return Ok(Way::Out(to, next));
@@ -206,6 +242,7 @@ fn v4<'t>(
         from_world,
         to_nat,
         ports,
+        is_partial: frame.offload.needs_csum(),
         epoch,
         now,
     };
@@ -213,7 +250,7 @@ fn v4<'t>(
         let (key, piece) = piece(&asked)?;
         return Ok(Way::Part(key, piece));
     }
-    let plan = translator.plan(&asked)?;
+    let plan = translator.plan(&asked).map_err(|reason| refused(reason, from_world))?;
     let new_destination = match &plan {
         Plan::Local => return Ok(Way::Home),
         Plan::Plain => header.destination.to_bits(),
@@ -225,7 +262,7 @@ fn v4<'t>(
         found = next(route, v4_key(new_destination), frame.head(), at, cx.tables, cx.tracer)?;
     }
     let Some((to, next)) = found else { return Ok(Way::Home) };
-    check_hop(frame, header.hops, &to)?;
+    check_hop(frame, header, &to)?;
     clamp_whole(frame, header, at, &to);
     let transport = usize::from(header.transport);
     let offload = frame.offload;
@@ -271,12 +308,24 @@ fn clamp_whole<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_
     }
 }
 
-/// Whether a packet has a hop left, and fits the network that it goes to.
-fn check_hop(frame: &Frame, hops: u8, to: &At<'_>) -> Result<(), Stop> {
-    if hops <= 1 {
+/// A guest that finds no port is told that it may not send (RFC 5508, REQ-8).
+#[cold]
+fn refused(reason: DropReason, from_world: bool) -> Stop {
+    match reason {
+        DropReason::NatExhausted if !from_world => Stop::Tell(Problem::Prohibited, reason),
+        _ => reason.into(),
+    }
+}
+
+/// Whether a packet has a hop left, and fits the network that it goes to or may be cut for it.
+fn check_hop<A>(frame: &Frame, header: &Header<A>, to: &At<'_>) -> Result<(), Stop> {
+    if header.hops <= 1 {
         return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
-    if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
+    if frame.len() > to.port.plain_len
+        && segment::segment_len(frame) > to.port.plain_len
+        && !(header.may_fragment && frame.offload.gso_type == 0)
+    {
         return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! ```text
 //! look: header ─▶ FIB ─▶ connection ─▶ TTL, MTU ─▶ neighbour ─▶ MACs ─▶ the bridge of the network that it leaves by
 //!         │        │         │             │           └ not known: to the home of the interface that it leaves by
-//!         │        │         │             └ ICMP error
+//!         │        │         │             └ ICMP error, or cut in parts
 //!         │        │         └ a new one, or one that was decided under other tables: NAT, FIB
 //!         │        ├ the router's own address, ARP, ND: to the home of the interface that it came by
 //!         │        └ no route: ICMP error
@@ -24,6 +24,7 @@
 
 mod decide;
 pub(super) mod errors;
+mod fragment;
 mod leads;
 mod look;
 pub mod neighbours;
