@@ -70,6 +70,15 @@ impl Gateways {
         self.0.is_empty()
     }
 
+    /// The first interface from `from` on, and its neighbours: address, MAC if known, state.
+    pub fn neighbours_from(
+        &self,
+        from: PortIdx,
+    ) -> Option<(PortIdx, impl Iterator<Item = (IpAddr, Option<Mac>, &'static str)>)> {
+        let (port, gateway) = self.0.range(from..).next()?;
+        Some((*port, gateway.neighbours.iter()))
+    }
+
     /// The neighbours of all interfaces: interface, address, MAC if known, state.
     pub fn neighbours(&self) -> impl Iterator<Item = (PortIdx, IpAddr, Option<Mac>, &'static str)> {
         self.0.iter().flat_map(|(port, gateway)| {

@@ -20,6 +20,8 @@
 //! ICMP errors are translated by the packet that they quote (RFC 5508, REQ-3 to REQ-5). An unasked-for SYN is dropped in
 //! silence (RFC 5382, REQ-4).
 
+pub mod live;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
-use nuswitch::daemon::trace::{Traced, trace};
+use nuswitch::daemon::trace::{Live, Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
 use nuswitch::dataplane::out::Out;
 use nuswitch::dataplane::tracer::Explain;
@@ -515,7 +515,9 @@ impl Switch {
     pub fn explain(&mut self, port: &str, frame: impl IntoWire) -> Traced {
         let index = self.index(port);
         let fdb = self.hands[0].worker.shard().fdb.clone();
-        trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now).unwrap().unwrap()
+        trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now, &Live::default())
+            .unwrap()
+            .unwrap()
     }
 
     /// What is known of the way to a peer.

@@ -17,6 +17,7 @@
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
 pub(super) mod errors;
+mod explain;
 pub mod neighbours;
 
 use std::net::Ipv4Addr;
@@ -29,7 +30,7 @@ use super::ingress::Classified;
 use super::nat::{self, Asked, Plan};
 use super::out::Out;
 use super::rewrite::Transport;
-use super::tracer::Tracer;
+use super::tracer::{Look, Tracer};
 use super::{Sent, Shard, flow, rewrite, segment};
 use crate::frame::Frame;
 use crate::services::icmp::Problem;
@@ -363,6 +364,11 @@ fn v4<'t>(
         let (key, piece) = nat::piece(&asked)?;
         return Ok(Way::Part(key, piece));
     }
+    if to_nat {
+        tracer.say("router", || explain::route(at, destination, None));
+    }
+    tracer.look(|| translator.tuple_of(&asked).map(Look::Connection));
+    tracer.say("conntrack", || translator.describe(&asked));
     let plan = translator.plan(&asked)?;
     let new_destination = match &plan {
         Plan::Local => return Ok(Way::Home),
@@ -388,7 +394,7 @@ fn v4<'t>(
             } else {
                 rewrite.apply_later(packet)?;
             }
-            tracer.say("nat", || say_ends(packet, transport));
+            tracer.say("nat", || explain::ends(packet, transport));
         }
         Plan::Error { source, destination, quoted } => {
             rewrite::error_v4(packet, transport, (source, destination), &quoted, offload.needs_csum())?;
@@ -399,13 +405,6 @@ fn v4<'t>(
         Plan::Plain | Plan::Local => rewrite::hop_v4(packet),
     }
     Ok(Way::Out(to, next))
-}
-
-/// What a translated packet's ends are now, for people.
-fn say_ends(packet: &[u8], transport: usize) -> String {
-    let address = |at: usize| load::<4>(packet, at).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-    let port = |at: usize| load::<2>(packet, transport + at).map_or(0, u16::from_be_bytes);
-    format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
 }
 
 /// The interface and the next hop that a route leads to; nothing: the router itself.
@@ -424,20 +423,17 @@ fn next<'t>(
             let Hop { interface, address } = hop(hops, head).ok_or(DropReason::NoRoute)?;
             (interface, address)
         }
-        Some(Route::Local | Route::Translated) => return Ok(None),
-        Some(Route::Broadcast) => return Err(DropReason::DirectedBroadcast.into()),
-        None => return Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
+        own_or_none => {
+            tracer.say("router", || explain::route(at, destination, None));
+            return match own_or_none {
+                Some(Route::Broadcast) => Err(DropReason::DirectedBroadcast.into()),
+                Some(_) => Ok(None),
+                None => Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
+            };
+        }
     };
     let to = At::new(interface, tables).filter(|to| to.port.up).ok_or(DropReason::PortDown)?;
-    tracer.say("router", || {
-        let (destination, next) = (key_address(destination), key_address(next));
-        let (router, port) = (&at.router.name, &to.port.name);
-        if destination == next {
-            format!("router {router}: {destination} is on the network of interface {port}")
-        } else {
-            format!("router {router}: {destination} is behind {next} on the network of interface {port}")
-        }
-    });
+    tracer.say("router", || explain::route(at, destination, Some((&to, next))));
     Ok(Some((to, next)))
 }
 
@@ -492,6 +488,7 @@ fn leave(
 ) {
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mac = shard.neighbours.get(to.index, next, seconds);
+    tracer.look(|| Some(Look::Neighbour(to.index, next)));
     address(frame.head_mut(), to.interface.mac, mac.unwrap_or_default());
     if let Some(mac) = mac {
         tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));
