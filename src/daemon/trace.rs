@@ -20,7 +20,7 @@ use crate::dataplane::router::neighbours::NeighbourEvent;
 use crate::dataplane::tracer::{Explain, Look};
 use crate::dataplane::{Shard, gateway, process, underlay};
 use crate::frame::{Burst, Pool};
-use crate::stats::PortSnapshot;
+use crate::stats::{DropReason, PortSnapshot};
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, Mac, PortIdx, WorkerIdx};
 
@@ -118,6 +118,7 @@ pub fn trace(
     live.import(&mut shard, u32::try_from(now.secs()).unwrap_or(u32::MAX));
     let Some(frame) = shard.pool.frame_from(frame) else { return Ok(None) };
     let mut burst: Burst = [frame].into_iter().collect();
+    shard.last_drop = None;
     process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
     gateway::serve(&tables, &mut shard, now, &mut out);
     shard.tally.flush(&tables);
@@ -137,11 +138,12 @@ pub fn trace(
     let looks = explain.looks;
     let steps =
         explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
-    Ok(Some(Traced { verdict: verdict(&tables, port), steps, outputs, looks }))
+    Ok(Some(Traced { verdict: verdict(&tables, port, shard.last_drop), steps, outputs, looks }))
 }
 
-/// How the frame ended at the port that it arrived on; what came out of a tunnel ended at its peer's port.
-fn verdict(tables: &Tables, arrived: PortIdx) -> String {
+/// How the frame ended at the port that it arrived on; what came out of a tunnel ended at its peer's port, and what was sent to
+/// a router alone may have been dropped there.
+fn verdict(tables: &Tables, arrived: PortIdx, last_drop: Option<DropReason>) -> String {
     let is_underlay = |port: &&PortEntry| matches!(port.segments, Segments::Underlay);
     let arrived = tables.port(arrived);
     let peers = tables.ports.iter().flatten().filter(|_| arrived.as_ref().is_some_and(is_underlay));
@@ -149,6 +151,9 @@ fn verdict(tables: &Tables, arrived: PortIdx) -> String {
     let ended = peers.find(|peer| peer.counters.rx_frames.get() > 0).or(arrived);
     let counters = ended.map(|port| port.counters.snapshot()).unwrap_or_default();
     let PortSnapshot { forwarded, flooded, answered, .. } = counters;
+    if let (1.., 0, Some(reason)) = (forwarded, flooded, last_drop) {
+        return format!("dropped: {}", reason.name());
+    }
     match (forwarded, flooded, answered, counters.drops.keys().next()) {
         (1.., ..) => "forwarded".to_owned(),
         (_, 1.., ..) => "flooded".to_owned(),
