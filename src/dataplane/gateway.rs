@@ -40,6 +40,9 @@ const NEXT_HEADER: u32 = 6;
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// A neighbour as its home knows it: address, MAC if known, state.
+pub type Neighbour = (IpAddr, Option<Mac>, &'static str);
+
 /// The interfaces that this worker is the home of.
 #[derive(Default)]
 pub struct Gateways(BTreeMap<PortIdx, Gateway>);
@@ -70,11 +73,8 @@ impl Gateways {
         self.0.is_empty()
     }
 
-    /// The first interface from `from` on, and its neighbours: address, MAC if known, state.
-    pub fn neighbours_from(
-        &self,
-        from: PortIdx,
-    ) -> Option<(PortIdx, impl Iterator<Item = (IpAddr, Option<Mac>, &'static str)>)> {
+    /// The first interface from `from` on, and its neighbours.
+    pub fn neighbours_from(&self, from: PortIdx) -> Option<(PortIdx, impl Iterator<Item = Neighbour>)> {
         let (port, gateway) = self.0.range(from..).next()?;
         Some((*port, gateway.neighbours.iter()))
     }

@@ -7,7 +7,6 @@
 //! Whoever follows connections gets what happens by a channel of bounded length: the tracker keeps a journal while there is a
 //! follower, and the worker empties it once a turn. What is lost on the way is counted.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +18,7 @@ use crate::dataplane::Shard;
 use crate::dataplane::conntrack::binding::{Binding, Usage};
 use crate::dataplane::conntrack::journal::Happened;
 use crate::dataplane::conntrack::{Direction, Entry, Stats, Tuple};
+use crate::dataplane::gateway::Neighbour;
 use crate::dataplane::nat::live::{BindingFilter, Filter, Found};
 use crate::tables::Tables;
 use crate::types::{Instant, Mac, PortIdx, RouterIdx};
@@ -91,16 +91,13 @@ pub enum Facts {
     Pool(Vec<Usage>, u64),
     /// Connections now, bindings now, and what happened so far; none where this worker translates for no router.
     Tracker(Option<(u32, u32, Stats)>),
-    /// An interface and its neighbours: address, MAC if known, state.
+    /// An interface and its neighbours.
     Neighbours(Option<(PortIdx, Vec<Neighbour>)>),
     /// None where this worker translates for no router.
     Foreseen(Option<Box<Found>>),
     /// Its MAC, if it is known.
     Neighbour(Option<Mac>),
 }
-
-/// A neighbour as its home knows it.
-pub type Neighbour = (IpAddr, Option<Mac>, &'static str);
 
 /// An answer.
 pub struct Answer {

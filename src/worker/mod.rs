@@ -345,9 +345,11 @@ impl Core {
             }
             let tracked = self.shard.nat.as_ref().map_or(0, |nat| nat.tracker.len());
             gateway::configure(tables, &mut self.shard, self.index, now, &mut self.out);
-            if self.shard.nat.is_none() {
+            match &mut self.shard.nat {
+                // One that is new is followed from its first connection on.
+                Some(nat) => nat.tracker.keep_journal(!self.followers.is_empty()),
                 // The tracker went with its journal.
-                self.followers.iter().for_each(|follower| follower.miss(tracked.into()));
+                None => self.followers.iter().for_each(|follower| follower.miss(tracked.into())),
             }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }

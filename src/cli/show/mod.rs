@@ -317,8 +317,6 @@ fn drops(drops: &[Drop]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::view::{Interface, Trunk};
-    use crate::stats::{DropReason, PortCounters};
 
     #[test]
     fn the_table_of_workers() {
