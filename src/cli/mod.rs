@@ -7,6 +7,7 @@ pub mod table;
 mod capture;
 mod check;
 mod demo;
+mod flush;
 mod reload;
 mod run;
 mod show;
@@ -32,6 +33,7 @@ Examples:
   nuswitch show ports                     what is connected, and how much passes
   nuswitch show drops                     what is thrown away, and why
   nuswitch show tunnels                   which other hosts there are, and how much passes
+  nuswitch show conntrack --guest web1    which connections of web1 are translated, and to what
   nuswitch capture web1 -w - | tcpdump -r -
   nuswitch reload                         apply what changed in lab.toml
 
@@ -98,6 +100,8 @@ enum Command {
     Reload(reload::Reload),
     /// Show what the running switch is and does
     Show(show::Show),
+    /// Remove connections that the running switch tracks
+    Flush(flush::Flush),
     /// Tell what the running switch would do with a frame
     Trace(trace::Trace),
     /// Record the frames of a port as pcapng, dropped ones with their reason
@@ -114,6 +118,7 @@ impl Cli {
             Command::Check(check) => check.execute(),
             Command::Reload(reload) => reload.execute(control),
             Command::Show(show) => show.execute(control),
+            Command::Flush(flush) => flush.execute(control),
             Command::Trace(trace) => trace.execute(control),
             Command::Capture(capture) => capture.execute(control),
         };
@@ -192,6 +197,17 @@ mod tests {
             "show tunnels -o json",
             "show ports -o json",
             "show status -o json",
+            "show routers",
+            "show routers edge -o wide",
+            "show routes --router edge",
+            "show neighbours --router edge --network blue",
+            "show neighbors -o json",
+            "show conntrack --guest web1 --protocol tcp --protocol 17 --source 10.0.0.0/24",
+            "show conntrack -o json",
+            "show nat --router edge",
+            "show nat -o json",
+            "show drops edge/public-v4",
+            "flush conntrack --port 53",
             "reload",
             "trace -p web1 eth",
             "trace -p web1 --json ffff",
@@ -202,6 +218,9 @@ mod tests {
         let wrong = [
             ("show fdb nope", 1),
             ("show ports nope", 1),
+            ("show routes --router nope", 1),
+            ("show conntrack --router nope", 1),
+            ("flush conntrack --source nope", 1),
             ("show drops 2001:db8::12", 1),
             ("trace -p web9 ffff", 1),
             ("trace -p web1 xyz", 2),

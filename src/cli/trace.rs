@@ -29,12 +29,15 @@ Examples:
   nuswitch trace --port overlay eth dst=52:54:00:00:00:10 ip src=192.0.2.11 dst=192.0.2.10 \\
       udp vxlan vni=1000 eth src=52:54:00:00:00:01 dst=52:54:00:00:00:02
       (the MAC and address of the local VTEP are in `nuswitch show tunnels`)
+  nuswitch trace --port uplink eth dst=02:00:00:00:00:ee ip src=203.0.113.1 dst=203.0.113.100 \\
+      udp sport=53 dport=40000
+      (an answer to a SNAT address; the router's MAC is in `nuswitch show routers`)
   nuswitch trace --port web1 'dump.pcap#7'";
 
 /// Tell what the running switch would do with a frame.
 ///
-/// Runs the very code that switches frames, on a copy of what the switch knows now: nothing is sent, nothing is learned,
-/// no counter moves.
+/// Runs the very code that switches frames, on a copy of what the switch knows now, connections that the frame may be of and
+/// neighbours that it may go to among them: nothing is sent, nothing is learned, no counter moves.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Trace {

@@ -127,6 +127,14 @@ impl Client {
         self.ask(Method::POST, path, serde_json::to_vec(body)?.into())
     }
 
+    /// Removes what stands at `path` and reads the answer as `T`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.ask(Method::DELETE, path, Bytes::new())
+    }
+
     /// Asks for `path` and passes the body to `take` piece by piece, until it ends, `take` breaks or `stop` is done.
     ///
     /// # Errors

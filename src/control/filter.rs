@@ -4,7 +4,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::view::{Drop, FdbEntry, Network, Port, Problem};
+use super::view::{
+    Binding, Connection, Drop, FdbEntry, FloatingIp, Neighbour, Network, Port, PortForwarding, Problem,
+    Route, Router, Subnet,
+};
 use crate::types::Mac;
 
 /// A kind of object that the API lists.
@@ -59,6 +62,85 @@ impl Resource for FdbEntry {
 impl Resource for Drop {
     const COLLECTION: &str = "drops";
     const SCALARS: &[&str] = &["port", "reason", "meaning", "count"];
+    const COMPOUNDS: &[&str] = &[];
+}
+
+impl Resource for Router {
+    const COLLECTION: &str = "routers";
+    const SCALARS: &[&str] =
+        &["id", "name", "status", "admin_state_up", "worker", "connections", "bindings", "exhausted"];
+    const COMPOUNDS: &[&str] = &["external_gateway_info", "routes", "interfaces"];
+}
+
+impl Resource for Subnet {
+    const COLLECTION: &str = "subnets";
+    const SCALARS: &[&str] =
+        &["id", "name", "network_id", "network", "ip_version", "cidr", "gateway_ip", "enable_dhcp"];
+    const COMPOUNDS: &[&str] = &["allocation_pools"];
+}
+
+impl Resource for FloatingIp {
+    const COLLECTION: &str = "floatingips";
+    const SCALARS: &[&str] = &[
+        "id",
+        "floating_ip_address",
+        "floating_network_id",
+        "floating_network",
+        "router_id",
+        "router",
+        "port_id",
+        "port",
+        "fixed_ip_address",
+        "status",
+    ];
+    const COMPOUNDS: &[&str] = &["port_forwardings"];
+}
+
+impl Resource for PortForwarding {
+    const COLLECTION: &str = "port_forwardings";
+    const SCALARS: &[&str] = &[
+        "id",
+        "protocol",
+        "external_port",
+        "external_port_range",
+        "internal_port_id",
+        "internal_ip_address",
+        "internal_port",
+        "internal_port_range",
+    ];
+    const COMPOUNDS: &[&str] = &[];
+}
+
+impl Resource for Route {
+    const COLLECTION: &str = "routes";
+    const SCALARS: &[&str] = &["router", "destination", "kind", "interface", "origin", "subnet"];
+    const COMPOUNDS: &[&str] = &["nexthops"];
+}
+
+impl Resource for Neighbour {
+    const COLLECTION: &str = "neighbours";
+    const SCALARS: &[&str] = &["router", "network", "interface", "address", "mac", "state"];
+    const COMPOUNDS: &[&str] = &[];
+}
+
+impl Resource for Connection {
+    const COLLECTION: &str = "conntrack";
+    const SCALARS: &[&str] = &["router", "worker", "protocol", "state", "inbound", "expires_in", "guest"];
+    const COMPOUNDS: &[&str] = &["original", "translated", "reply", "packets", "bytes"];
+}
+
+impl Resource for Binding {
+    const COLLECTION: &str = "bindings";
+    const SCALARS: &[&str] = &[
+        "router",
+        "protocol",
+        "inside_address",
+        "inside_port",
+        "outside_address",
+        "outside_port",
+        "connections",
+        "current",
+    ];
     const COMPOUNDS: &[&str] = &[];
 }
 

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod filter;
 pub mod hex;
+pub mod select;
 pub mod server;
 pub mod socket;
 pub mod view;

@@ -1,9 +1,11 @@
 //! The switch's side of the control socket. It runs on the daemon's control thread (a current-thread runtime) and asks
 //! the switch through [`Switch`].
 //!
-//! Bounds: 64 connections, of which 16 may be captures; 1 MiB of request body; 10 s to send a request's headers, the
+//! Bounds: 64 connections, of which 16 may be captures and 16 may follow connections of routers; 1 MiB of request body; 10 s to send a request's headers, the
 //! next request or a body. Who may open the socket may do everything: its file's mode and group are the protection, so
 //! a client that keeps connections busy harms other clients of the socket only, never the traffic.
+
+mod router;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,14 +31,16 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::select::{BindingFilter, ConnectionFilter, Marker, Page};
 use super::socket::ControlSocket;
 use super::view::{
-    Drop, FdbEntry, Network, Port, Problem, ReloadReport, Status, Trace, TraceRequest, Tunnels,
+    self, Drop, FdbEntry, Network, Port, Problem, ReloadReport, Status, Trace, TraceRequest, Tunnels,
 };
 use super::{filter, hex};
 use crate::frame::MAX_FRAME;
 use crate::pcapng::{CaptureRecord, Writer};
-use crate::stats::DropReason;
+use crate::stats::{DropReason, PortSnapshot};
+pub use router::Follow;
 
 const CONNECTIONS: usize = 64;
 const CAPTURES: usize = 16;
@@ -70,6 +74,9 @@ pub trait Switch: Send + Sync + 'static {
     /// The local VTEP, its peers and the networks in tunnels.
     fn tunnels(&self) -> Tunnels;
 
+    /// The names and counters of all routers' interfaces.
+    fn interfaces(&self) -> Vec<(String, PortSnapshot)>;
+
     /// All MAC table entries.
     fn fdb(&self) -> impl Future<Output = Result<Vec<FdbEntry>, Problem>> + Send;
 
@@ -78,6 +85,52 @@ pub trait Switch: Send + Sync + 'static {
 
     /// What would become of `frame`, received on this port now.
     fn trace(&self, port: &str, frame: Vec<u8>) -> impl Future<Output = Result<Trace, Problem>> + Send;
+
+    /// All routers, with what they are doing.
+    fn routers(&self) -> impl Future<Output = Result<Vec<view::Router>, Problem>> + Send;
+
+    /// All subnets.
+    fn subnets(&self) -> Vec<view::Subnet>;
+
+    /// All floating IPs.
+    fn floating_ips(&self) -> Vec<view::FloatingIp>;
+
+    /// The FIBs of all routers.
+    fn routes(&self) -> Vec<view::Route>;
+
+    /// The neighbours of all routers' interfaces.
+    fn neighbours(&self) -> impl Future<Output = Result<Vec<view::Neighbour>, Problem>> + Send;
+
+    /// What routers translate, and how much room they have for it.
+    fn nat(&self) -> impl Future<Output = Result<view::Nat, Problem>> + Send;
+
+    /// A page of the bindings that are meant.
+    fn bindings(
+        &self,
+        filter: &BindingFilter,
+        from: Option<Marker>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<view::Binding>, Problem>> + Send;
+
+    /// A page of the connections that are meant.
+    fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        from: Option<Marker>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Page<view::Connection>, Problem>> + Send;
+
+    /// Removes the connections that are meant; gives how many.
+    fn flush_connections(
+        &self,
+        filter: &ConnectionFilter,
+    ) -> impl Future<Output = Result<u64, Problem>> + Send;
+
+    /// Begins to tell what happens to the connections that are meant.
+    fn follow_connections(
+        &self,
+        filter: &ConnectionFilter,
+    ) -> impl Future<Output = Result<Follow, Problem>> + Send;
 
     /// Begins to capture a port: at most `snaplen` bytes of each frame; with `inner`, frames in tunnels without these, and
     /// no others.
@@ -92,11 +145,16 @@ pub trait Switch: Send + Sync + 'static {
 struct App<S> {
     switch: Arc<S>,
     captures: Arc<Semaphore>,
+    followers: Arc<Semaphore>,
 }
 
 impl<S> Clone for App<S> {
     fn clone(&self) -> App<S> {
-        App { switch: self.switch.clone(), captures: self.captures.clone() }
+        App {
+            switch: self.switch.clone(),
+            captures: self.captures.clone(),
+            followers: self.followers.clone(),
+        }
     }
 }
 
@@ -182,9 +240,14 @@ fn router<S: Switch>(switch: Arc<S>) -> Router {
         .route("/v1/reload", post(reload::<S>))
         .route("/v1/trace", post(trace::<S>))
         .route("/v1/capture/{port}", get(capture::<S>))
+        .merge(router::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(App { switch, captures: Arc::new(Semaphore::new(CAPTURES)) })
+        .with_state(App {
+            switch,
+            captures: Arc::new(Semaphore::new(CAPTURES)),
+            followers: Arc::new(Semaphore::new(router::FOLLOWERS)),
+        })
 }
 
 async fn nothing_there(uri: Uri) -> Problem {
@@ -209,7 +272,13 @@ async fn resources() -> Json<Value> {
         let link = json!([{"rel": "self", "href": format!("http://localhost/v2.0/{collection}")}]);
         json!({"name": name, "collection": collection, "links": link})
     };
-    Json(json!({"resources": [resource("network", "networks"), resource("port", "ports")]}))
+    Json(json!({"resources": [
+        resource("network", "networks"),
+        resource("port", "ports"),
+        resource("subnet", "subnets"),
+        resource("router", "routers"),
+        resource("floatingip", "floatingips"),
+    ]}))
 }
 
 fn pairs(query: Pairs) -> Result<Vec<(String, String)>, Problem> {
@@ -260,7 +329,8 @@ async fn drops<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
     let mut drops = Vec::new();
     let ports = app.switch.ports().into_iter().map(|port| (port.name, port.counters));
     let peers = app.switch.tunnels().peers.into_iter().map(|peer| (peer.name, peer.counters));
-    for (port, counters) in ports.chain(peers) {
+    let interfaces = app.switch.interfaces();
+    for (port, counters) in ports.chain(peers).chain(interfaces) {
         for (&reason, &count) in &counters.drops {
             let meaning = DropReason::from_name(reason).map_or("", DropReason::meaning).to_owned();
             drops.push(Drop { port: port.clone(), reason: reason.to_owned(), meaning, count });

@@ -15,17 +15,24 @@ use uuid::Uuid;
 
 use super::client::{Client, Error};
 use super::filter::Resource;
-use super::server::{Capture, Switch, serve};
+use super::select::{BindingFilter, ConnectionFilter, Marker, Page};
+use super::server::{Capture, Follow, Switch, serve};
 use super::socket::ControlSocket;
 use super::view::*;
 use crate::pcapng::{Blocks, CaptureRecord, Direction};
-use crate::stats::{DropReason, PortCounters};
+use crate::stats::{DropReason, PortCounters, PortSnapshot};
+
+mod router;
+
+pub(crate) use router::*;
 
 #[derive(Default)]
 struct Fake {
     reloads: AtomicU64,
     mistakes: Mutex<Vec<Diagnostic>>,
     captures: Mutex<Vec<FakeCapture>>,
+    flushed: Mutex<Vec<ConnectionFilter>>,
+    followers: Mutex<Vec<(mpsc::Sender<ConnectionEvent>, Arc<AtomicU64>)>>,
 }
 
 struct FakeCapture {
@@ -119,6 +126,72 @@ pub(crate) fn fake_tunnels() -> Tunnels {
 }
 
 impl Switch for Fake {
+    fn interfaces(&self) -> Vec<(String, PortSnapshot)> {
+        fake_router().interfaces.into_iter().map(|of| (of.name, of.counters)).collect()
+    }
+
+    async fn routers(&self) -> Result<Vec<Router>, Problem> {
+        Ok(vec![fake_router()])
+    }
+
+    fn subnets(&self) -> Vec<Subnet> {
+        vec![fake_subnet()]
+    }
+
+    fn floating_ips(&self) -> Vec<FloatingIp> {
+        vec![fake_floating_ip()]
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        fake_routes()
+    }
+
+    async fn neighbours(&self) -> Result<Vec<Neighbour>, Problem> {
+        Ok(vec![fake_neighbour()])
+    }
+
+    async fn nat(&self) -> Result<Nat, Problem> {
+        Ok(fake_nat())
+    }
+
+    async fn bindings(
+        &self,
+        filter: &BindingFilter,
+        _from: Option<Marker>,
+        _limit: usize,
+    ) -> Result<Page<Binding>, Problem> {
+        let is_meant = filter.inside.iter().all(|net| net.contains(&fake_binding().inside_address));
+        Ok(Page { items: if is_meant { vec![fake_binding()] } else { Vec::new() }, next: None })
+    }
+
+    /// There are twelve connections, six with each worker; no more than four are given at once.
+    async fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        from: Option<Marker>,
+        limit: usize,
+    ) -> Result<Page<Connection>, Problem> {
+        if let Some(router) = filter.routers.iter().find(|router| *router != "edge") {
+            return Err(Problem::not_found("Router", router));
+        }
+        let from = from.map_or(0, |marker| u32::from(marker.worker) * 6 + marker.place);
+        let end = (from + u32::try_from(limit.min(4)).unwrap()).min(12);
+        let next = (end < 12).then_some(Marker { worker: u16::try_from(end / 6).unwrap(), place: end % 6 });
+        Ok(Page { items: (from..end).map(fake_connection).collect(), next })
+    }
+
+    async fn flush_connections(&self, filter: &ConnectionFilter) -> Result<u64, Problem> {
+        self.flushed.lock().unwrap().push(filter.clone());
+        Ok(3)
+    }
+
+    async fn follow_connections(&self, _filter: &ConnectionFilter) -> Result<Follow, Problem> {
+        let (sender, events) = mpsc::channel(8);
+        let missed = Arc::new(AtomicU64::new(0));
+        self.followers.lock().unwrap().push((sender, missed.clone()));
+        Ok(Follow { events, missed })
+    }
+
     fn status(&self) -> Status {
         let (version, config) = ("0.1.0".into(), "lab.toml".into());
         Status { version, pid: std::process::id(), uptime_seconds: 5, config, epoch: 1, workers: Vec::new() }
@@ -335,23 +408,25 @@ fn resources_are_listed_filtered_and_shown() {
     assert_eq!(status, switch.switch.status());
 }
 
+/// Every field of an object can be asked for, and all that are plain can be filtered by.
+fn check_fields<T: Resource>(item: &T) {
+    let Value::Object(object) = serde_json::to_value(item).unwrap() else { panic!("no object") };
+    let mut names: Vec<&str> = T::SCALARS.iter().chain(T::COMPOUNDS).copied().collect();
+    names.sort_unstable();
+    let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(names, keys, "{}", T::COLLECTION);
+    let compound = |name: &&&str| object[**name].is_object() || object[**name].is_array();
+    assert_eq!(T::SCALARS.iter().find(compound), None);
+}
+
 #[test]
 fn every_field_is_known_to_the_filters() {
-    fn check<T: Resource>(item: &T) {
-        let Value::Object(object) = serde_json::to_value(item).unwrap() else { panic!("no object") };
-        let mut names: Vec<&str> = T::SCALARS.iter().chain(T::COMPOUNDS).copied().collect();
-        names.sort_unstable();
-        let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        assert_eq!(names, keys, "{}", T::COLLECTION);
-        let compound = |name: &&&str| object[**name].is_object() || object[**name].is_array();
-        assert_eq!(T::SCALARS.iter().find(compound), None);
-    }
-    check(&fake_network("blue", 1));
-    check(&fake_port("web1", 1));
+    check_fields(&fake_network("blue", 1));
+    check_fields(&fake_port("web1", 1));
     let mac = "52:54:00:00:00:01".parse().unwrap();
     let (network, port) = ("blue".to_owned(), "web1".to_owned());
-    check(&FdbEntry {
+    check_fields(&FdbEntry {
         network,
         vlan: None,
         mac,
@@ -359,7 +434,7 @@ fn every_field_is_known_to_the_filters() {
         kind: FdbKind::Static,
         age_seconds: None,
     });
-    check(&Drop { port, reason: "runt".into(), meaning: String::new(), count: 1 });
+    check_fields(&Drop { port, reason: "runt".into(), meaning: String::new(), count: 1 });
 }
 
 #[test]
@@ -370,7 +445,7 @@ fn errors_have_neutrons_form() {
         ("/v2.0/networks/nope", 404, "NetworkNotFound", "Network nope could not be found."),
         ("/v2.0/ports?nmae=web1", 400, "InvalidInput", "ports have no field nmae."),
         ("/v2.0/ports?counters=1", 400, "InvalidInput", "ports cannot be filtered by counters."),
-        ("/v2.0/routers", 404, "HTTPNotFound", "The resource /v2.0/routers could not be found."),
+        ("/v2.0/agents", 404, "HTTPNotFound", "The resource /v2.0/agents could not be found."),
         ("/v1/reload", 405, "HTTPMethodNotAllowed", "The method GET is not allowed for /v1/reload."),
         ("/v1/capture/nope", 404, "PortNotFound", "Port nope could not be found."),
         ("/v1/capture/web1?inner=maybe", 400, "InvalidInput", "inner: `maybe` is not true or false"),

@@ -3,6 +3,8 @@
 //!
 //! A field that does not apply is `null`, never left out: clients can rely on every key.
 
+mod router;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use crate::model;
 use crate::ports::Details;
 use crate::stats::PortSnapshot;
 use crate::types::Mac;
+pub use router::*;
 
 /// The process: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -342,7 +345,7 @@ pub struct TunnelledNetwork {
 /// Frames that a port dropped for one reason: `GET /v1/drops`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drop {
-    /// Name of the port, or of the peer whose tunnel they came from or should have gone into.
+    /// Name of the port, of the peer whose tunnel they came from or should have gone into, or of a router's interface.
     pub port: String,
     /// Stable name of the reason.
     pub reason: String,

@@ -5,8 +5,10 @@
 //! fails half-way leaves the old state running.
 
 mod change;
+mod connections;
 mod devices;
 mod journal;
+mod routers;
 mod state;
 pub mod trace;
 mod tunnels;

@@ -1,6 +1,10 @@
 //! What would become of a frame: the path itself, run on a copy of what the switch knows now. Nothing is sent, nothing is
 //! learned, no counter moves.
 //!
+//! What the copy of a router looks for, a connection or a neighbour's MAC, is noted. Whoever traces asks the worker that has it
+//! and runs the frame once more with it ([`Live`]), until there is nothing left to ask for: so a trace goes by the connections
+//! and bindings that there are, and changes none.
+//!
 //! The copy has a local VTEP of its own that has just come up: it knows no neighbours, so it answers what it is asked
 //! as the real one does, but does not tell what that one has found out, and asks a neighbour who it is where that one would
 //! know.
@@ -8,15 +12,17 @@
 use std::io;
 
 use crate::control::hex;
-use crate::control::view::{TraceOutput, TraceStep};
+use crate::control::view::{Trace, TraceOutput, TraceStep};
 use crate::dataplane::fdb::Fdb;
+use crate::dataplane::nat::live::Found;
 use crate::dataplane::out::Out;
-use crate::dataplane::tracer::Explain;
+use crate::dataplane::router::neighbours::NeighbourEvent;
+use crate::dataplane::tracer::{Explain, Look};
 use crate::dataplane::{Shard, gateway, process, underlay};
 use crate::frame::{Burst, Pool};
-use crate::stats::PortSnapshot;
+use crate::stats::{DropReason, PortSnapshot};
 use crate::tables::{PortEntry, Segments, Tables};
-use crate::types::{Instant, PortIdx, WorkerIdx};
+use crate::types::{Instant, Mac, PortIdx, WorkerIdx};
 
 /// Connections that there is room for: the traced frame's.
 const CONNECTIONS: u32 = 64;
@@ -32,6 +38,52 @@ pub struct Traced {
     pub steps: Vec<TraceStep>,
     /// What would have been sent.
     pub outputs: Vec<TraceOutput>,
+    /// What was looked for.
+    pub looks: Vec<Look>,
+}
+
+impl Traced {
+    /// As the control API has it.
+    pub fn trace(self, port: &str) -> Trace {
+        let Traced { verdict, steps, outputs, .. } = self;
+        Trace { port: port.to_owned(), verdict, steps, outputs }
+    }
+}
+
+/// What a worker has of what was looked for.
+pub enum Known {
+    /// A connection, or what would be made of one.
+    Connection(Box<Found>),
+    /// A neighbour's MAC.
+    Mac(Mac),
+}
+
+/// What is known of the live switch besides its tables and its FDB.
+#[derive(Default)]
+pub struct Live(Vec<(Look, Option<Known>)>);
+
+impl Live {
+    /// Whether it was asked for.
+    pub fn has(&self, look: &Look) -> bool {
+        self.0.iter().any(|(known, _)| known == look)
+    }
+
+    /// Notes the answer; none: there is nothing.
+    pub fn add(&mut self, look: Look, known: Option<Known>) {
+        self.0.push((look, known));
+    }
+
+    fn import(&self, shard: &mut Shard, now: u32) {
+        for (look, known) in &self.0 {
+            match (look, known, &mut shard.nat) {
+                (_, Some(Known::Connection(found)), Some(nat)) => nat.import(found),
+                (&Look::Neighbour(interface, address), Some(Known::Mac(mac)), _) => {
+                    shard.neighbours.hear(NeighbourEvent { interface, address, mac: Some(*mac) }, now);
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Runs `frame`, received on `port` now, through the path; none when the frame is too long.
@@ -44,6 +96,7 @@ pub fn trace(
     port: PortIdx,
     frame: &[u8],
     now: Instant,
+    live: &Live,
 ) -> io::Result<Option<Traced>> {
     let mut shard = Shard::new(Pool::with_chunks(BUFFERS.0, BUFFERS.1)?, 0);
     shard.fdb = fdb;
@@ -54,7 +107,7 @@ pub fn trace(
     underlay::configure(&mut shard, &tables.detached(), now, &mut out);
     out.flush(|_, frames| frames.clear());
     let mut tables = tables.detached();
-    // Here is the home of all routers; it knows no connection and no neighbour that it had to ask for.
+    // Here is the home of all routers.
     for port in tables.ports.iter_mut().flatten().filter(|port| port.interface().is_some()) {
         port.worker = WorkerIdx(0);
     }
@@ -62,8 +115,10 @@ pub fn trace(
     shard.sync(&tables);
     gateway::configure(&tables, &mut shard, WorkerIdx(0), now, &mut out);
     out.flush(|_, frames| frames.clear());
+    live.import(&mut shard, u32::try_from(now.secs()).unwrap_or(u32::MAX));
     let Some(frame) = shard.pool.frame_from(frame) else { return Ok(None) };
     let mut burst: Burst = [frame].into_iter().collect();
+    shard.last_drop = None;
     process(&mut burst, port, &tables, &mut shard, now, &mut out, &mut explain);
     gateway::serve(&tables, &mut shard, now, &mut out);
     shard.tally.flush(&tables);
@@ -80,13 +135,15 @@ pub fn trace(
             TraceOutput { port: name.clone(), frame: hex::encode(&bytes) }
         }));
     });
+    let looks = explain.looks;
     let steps =
         explain.steps.into_iter().map(|step| TraceStep { stage: step.stage, text: step.text }).collect();
-    Ok(Some(Traced { verdict: verdict(&tables, port), steps, outputs }))
+    Ok(Some(Traced { verdict: verdict(&tables, port, shard.last_drop), steps, outputs, looks }))
 }
 
-/// How the frame ended at the port that it arrived on; what came out of a tunnel ended at its peer's port.
-fn verdict(tables: &Tables, arrived: PortIdx) -> String {
+/// How the frame ended at the port that it arrived on; what came out of a tunnel ended at its peer's port, and what was sent to
+/// a router alone may have been dropped there.
+fn verdict(tables: &Tables, arrived: PortIdx, last_drop: Option<DropReason>) -> String {
     let is_underlay = |port: &&PortEntry| matches!(port.segments, Segments::Underlay);
     let arrived = tables.port(arrived);
     let peers = tables.ports.iter().flatten().filter(|_| arrived.as_ref().is_some_and(is_underlay));
@@ -94,6 +151,9 @@ fn verdict(tables: &Tables, arrived: PortIdx) -> String {
     let ended = peers.find(|peer| peer.counters.rx_frames.get() > 0).or(arrived);
     let counters = ended.map(|port| port.counters.snapshot()).unwrap_or_default();
     let PortSnapshot { forwarded, flooded, answered, .. } = counters;
+    if let (1.., 0, Some(reason)) = (forwarded, flooded, last_drop) {
+        return format!("dropped: {}", reason.name());
+    }
     match (forwarded, flooded, answered, counters.drops.keys().next()) {
         (1.., ..) => "forwarded".to_owned(),
         (_, 1.., ..) => "flooded".to_owned(),

@@ -8,16 +8,25 @@ use tokio::sync::mpsc;
 use super::change::{load, short_mtu};
 use super::devices::describe;
 use super::state::{Daemon, Slot, State};
-use super::{trace, tunnels};
-use crate::control::server::{Capture, Switch};
+use super::trace::{Known, Live, Traced};
+use super::{routers, trace, tunnels};
+use crate::control::select::{BindingFilter, ConnectionFilter, Marker, Page};
+use crate::control::server::{Capture, Follow, Switch};
 use crate::control::view::{
-    FdbEntry, FdbKind, Interface, Network, Port, Problem, ReloadReport, Role, State as Status_, Status,
-    Trace, Trunk, Tunnels, Worker, WorkerState,
+    Binding, Connection, FdbEntry, FdbKind, FloatingIp, Interface, Nat, Neighbour, Network, Port, Problem,
+    ReloadReport, Role, Route, Router, State as Status_, Status, Subnet, Trace, Trunk, Tunnels, Worker,
+    WorkerState,
 };
+use crate::dataplane::tracer::Look;
 use crate::model::{self, Attachment, AttachmentKey};
-use crate::types::{Instant, PortIdx, WorkerIdx};
+use crate::stats::PortSnapshot;
+use crate::tables::Tables;
+use crate::types::{Instant, PortIdx, RouterIdx, WorkerIdx};
 use crate::worker::capture::CaptureTap;
+use crate::worker::inspect::{Facts, Question};
 
+/// How often a trace may find that there is more to ask for: once for each translation on the way, and its neighbour.
+const ROUNDS: usize = 8;
 /// Records that may wait for a capture's reader.
 const CAPTURE_DEPTH: usize = 4096;
 
@@ -55,6 +64,60 @@ impl Switch for Daemon {
         tunnels::tunnels(&state.workers.tables(), &state.model, device.as_ref())
     }
 
+    fn interfaces(&self) -> Vec<(String, PortSnapshot)> {
+        routers::interfaces(&self.state().workers.tables())
+    }
+
+    async fn routers(&self) -> Result<Vec<Router>, Problem> {
+        self.all_routers().await
+    }
+
+    fn subnets(&self) -> Vec<Subnet> {
+        routers::subnets(&self.state().model)
+    }
+
+    fn floating_ips(&self) -> Vec<FloatingIp> {
+        routers::floating_ips(&self.state().model)
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        routers::routes(&self.state().workers.tables())
+    }
+
+    async fn neighbours(&self) -> Result<Vec<Neighbour>, Problem> {
+        self.all_neighbours().await
+    }
+
+    async fn nat(&self) -> Result<Nat, Problem> {
+        self.nat_summary().await
+    }
+
+    async fn bindings(
+        &self,
+        filter: &BindingFilter,
+        from: Option<Marker>,
+        limit: usize,
+    ) -> Result<Page<Binding>, Problem> {
+        self.list_bindings(filter, from, limit).await
+    }
+
+    async fn connections(
+        &self,
+        filter: &ConnectionFilter,
+        from: Option<Marker>,
+        limit: usize,
+    ) -> Result<Page<Connection>, Problem> {
+        self.list_connections(filter, from, limit).await
+    }
+
+    async fn flush_connections(&self, filter: &ConnectionFilter) -> Result<u64, Problem> {
+        self.flush(filter).await
+    }
+
+    async fn follow_connections(&self, filter: &ConnectionFilter) -> Result<Follow, Problem> {
+        self.follow(filter)
+    }
+
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {
         let mut state = self.state();
         let now = Instant::since(self.started);
@@ -90,7 +153,20 @@ impl Switch for Daemon {
     }
 
     async fn trace(&self, port: &str, frame: Vec<u8>) -> Result<Trace, Problem> {
-        self.state().trace(port, &frame, Instant::since(self.started))
+        let mut live = Live::default();
+        for _ in 0..ROUNDS {
+            let (traced, tables) = self.state().trace(port, &frame, Instant::since(self.started), &live)?;
+            let unknown: Vec<Look> = traced.looks.iter().copied().filter(|look| !live.has(look)).collect();
+            if unknown.is_empty() {
+                return Ok(traced.trace(port));
+            }
+            // What a worker has of it, the next round knows.
+            for look in unknown {
+                live.add(look, self.look_up(look, &tables).await?);
+            }
+        }
+        let (traced, _) = self.state().trace(port, &frame, Instant::since(self.started), &live)?;
+        Ok(traced.trace(port))
     }
 
     async fn capture(&self, port: &str, snaplen: usize, inner: bool) -> Result<Capture, Problem> {
@@ -211,15 +287,40 @@ impl State {
         Some((PortIdx(self.places.ports.get(&key)?), self.slots.get(&key)?.device.worker))
     }
 
-    /// Runs the path on a copy of the state.
-    fn trace(&mut self, port: &str, frame: &[u8], now: Instant) -> Result<Trace, Problem> {
+    /// Runs the path on a copy of the state, with what else is known of the live one.
+    fn trace(
+        &mut self,
+        port: &str,
+        frame: &[u8],
+        now: Instant,
+        live: &Live,
+    ) -> Result<(Traced, Arc<Tables>), Problem> {
         let (index, _) = self.find(port).ok_or_else(|| Problem::not_found("Port", port))?;
         self.follow_fdb(now);
-        let traced = trace::trace(&self.workers.tables(), self.fdb.clone(), index, frame, now)
+        let tables = self.workers.tables();
+        let traced = trace::trace(&tables, self.fdb.clone(), index, frame, now, live)
             .map_err(|error| Problem::internal(format!("no memory to trace in: {error}")))?
             .ok_or_else(|| Problem::invalid("The frame is too long."))?;
-        let trace::Traced { verdict, steps, outputs } = traced;
-        Ok(Trace { port: port.to_owned(), verdict, steps, outputs })
+        Ok((traced, tables))
+    }
+}
+
+impl Daemon {
+    /// Asks the worker that would have what a trace looked for.
+    async fn look_up(&self, look: Look, tables: &Tables) -> Result<Option<Known>, Problem> {
+        let (interface, question) = match look {
+            Look::Connection(tuple) => {
+                let router = tables.router(RouterIdx(tuple.zone));
+                (router.and_then(|router| router.nat.gateway), Question::Foresee(tuple))
+            }
+            Look::Neighbour(interface, address) => (Some(interface), Question::Neighbour(interface, address)),
+        };
+        let Some(home) = interface.and_then(|port| tables.port(port)) else { return Ok(None) };
+        Ok(match self.ask(home.worker, question).await?.facts {
+            Facts::Foreseen(found) => found.map(Known::Connection),
+            Facts::Neighbour(mac) => mac.map(Known::Mac),
+            _ => None,
+        })
     }
 }
 

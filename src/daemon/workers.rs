@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 
 use crate::frame::Region;
 use crate::model::Switch;
@@ -19,6 +20,7 @@ use crate::sys::xdp::umem::Umem;
 use crate::tables::Tables;
 use crate::types::{PortIdx, WorkerIdx};
 use crate::worker::capture::CaptureTap;
+use crate::worker::inspect::{Answer, Follower, Question};
 use crate::worker::mesh::{Link, Mesh};
 use crate::worker::{Command, Notice, Setup, Worker};
 
@@ -134,6 +136,21 @@ impl Workers {
 
     pub(super) fn capture(&self, worker: WorkerIdx, port: PortIdx, tap: CaptureTap) {
         self.command(worker, |done| Command::Capture(port, tap, done));
+    }
+
+    /// Asks a worker; the answer is to be waited for without the switch's state in hand. None comes from a worker that has ended.
+    pub(super) fn ask(&self, worker: WorkerIdx, question: Question) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(handle) = self.handles.get(worker.index())
+            && handle.commands.send(Command::Inspect(Box::new((question, reply)))).is_ok()
+        {
+            self.mesh.link(worker).wake();
+        }
+        answer
+    }
+
+    pub(super) fn follow(&self, worker: WorkerIdx, follower: Follower) {
+        self.command(worker, |done| Command::Follow(follower, done));
     }
 
     /// Publishes tables and waits until no worker uses older ones.

@@ -43,6 +43,9 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 /// No trace leads here.
 type Here<'a, 't> = Context<'a, 't, Silent>;
 
+/// A neighbour as its home knows it: address, MAC if known, state.
+pub type Neighbour = (IpAddr, Option<Mac>, &'static str);
+
 /// The interfaces that this worker is the home of.
 #[derive(Default)]
 pub struct Gateways(BTreeMap<PortIdx, Gateway>);
@@ -71,6 +74,12 @@ impl Gateways {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The first interface from `from` on, and its neighbours.
+    pub fn neighbours_from(&self, from: PortIdx) -> Option<(PortIdx, impl Iterator<Item = Neighbour>)> {
+        let (port, gateway) = self.0.range(from..).next()?;
+        Some((*port, gateway.neighbours.iter()))
     }
 
     /// The neighbours of all interfaces: interface, address, MAC if known, state.

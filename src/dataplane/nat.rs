@@ -21,6 +21,7 @@
 //! silence (RFC 5382, REQ-4).
 
 pub(super) mod carried;
+pub mod live;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -39,7 +40,7 @@ use crate::tables::nat::{Nat as Rules, NatFiltering};
 use crate::tables::tunnel::v4_key;
 use crate::types::{PortIdx, RouterIdx, WorkerIdx};
 use crate::wire::protocol;
-use carried::{Carried, carried, check_error};
+use carried::{Carried, asked_for, carried, check_error};
 
 /// The guest of connections whose inside end is none of our ports.
 const NOBODY: u16 = u16::MAX;
@@ -207,11 +208,7 @@ impl Translator {
 
     /// Decides on a packet.
     pub(super) fn plan(&mut self, asked: &Asked<'_>) -> Result<Plan, DropReason> {
-        let carried = match asked.ports {
-            Some(ports) => Carried::Flow { ports, tcp: None, is_echo: false },
-            None => carried(asked.packet, asked.header, asked.router)?,
-        };
-        let (ports, tcp, is_echo) = match carried {
+        let (ports, tcp, is_echo) = match asked_for(asked)? {
             Carried::Error(quoted) => {
                 check_error(asked)?;
                 return self.plan_error(asked, quoted);

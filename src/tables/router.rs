@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::fib::Fib;
+use super::fib::{Fib, Route};
 use super::nat::Nat;
 use crate::types::{Mac, NetIdx, RouterIdx};
 
@@ -26,6 +26,40 @@ pub struct RouterEntry {
     pub nat: Nat,
     /// Whether the MSS of passing TCP SYNs is lowered to what the networks carry.
     pub mss_clamping: bool,
+    /// What the FIB was made of, no prefix twice; to be shown, not to be looked up by packets.
+    pub routes: Vec<RouteEntry>,
+}
+
+impl RouterEntry {
+    /// The route that the FIB has for an address, with its prefix and why it is there.
+    pub fn explain(&self, destination: IpAddr) -> Option<&RouteEntry> {
+        let of = self.routes.iter().filter(|route| route.prefix.contains(&destination));
+        of.max_by_key(|route| route.prefix.prefix_len())
+    }
+}
+
+/// A route as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteEntry {
+    /// Where to.
+    pub prefix: IpNet,
+    /// How.
+    pub route: Route,
+    /// Why.
+    pub origin: RouteOrigin,
+}
+
+/// What a route comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteOrigin {
+    /// A subnet that the router has an interface on, by name.
+    Subnet(Arc<str>),
+    /// The external gateway: its addresses, and the way to all else.
+    Gateway,
+    /// An extra route.
+    Extra,
+    /// A floating IP.
+    FloatingIp,
 }
 
 /// An interface of a router, as a port.

@@ -11,6 +11,7 @@
 
 mod attached;
 pub mod capture;
+pub mod inspect;
 pub mod mesh;
 
 use std::io;
@@ -34,6 +35,7 @@ use crate::tables::Tables;
 use crate::types::{Instant, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
+use inspect::{Ask, Follower};
 use mesh::{Load, Mesh};
 
 /// How long an adaptive worker looks for more after the last frame before it sleeps.
@@ -65,6 +67,10 @@ pub enum Command {
     Detach(PortIdx, Sender<()>),
     /// Copy a port's frames to a capture from now on.
     Capture(PortIdx, CaptureTap, Sender<()>),
+    /// Tell what happens to connections from now on.
+    Follow(Follower, Sender<()>),
+    /// Answer a question; the answer has a way of its own.
+    Inspect(Box<Ask>),
     /// Close all devices and end.
     Stop,
 }
@@ -128,6 +134,8 @@ struct Core {
     notices: UnboundedSender<Notice>,
     /// Whether this turn put something into another worker's inbox.
     handed: bool,
+    /// Who follows connections.
+    followers: Vec<Follower>,
     /// Devices attached.
     attached: usize,
     /// Whether the kernel tells of frames in all rings.
@@ -154,6 +162,7 @@ impl Worker {
                 poll: setup.poll,
                 notices: setup.notices,
                 handed: false,
+                followers: Vec::new(),
                 attached: 0,
                 armed: true,
                 woken_at: 0,
@@ -248,6 +257,9 @@ impl Worker {
             gateway::poll(tables, &mut core.shard, now, &mut core.out);
         }
         core.flush(tables, now);
+        if !core.followers.is_empty() {
+            inspect::tell(&mut core.followers, &mut core.shard, tables, now);
+        }
         core.tell();
         self.was_busy = moved > 0;
         core.load.turns += 1;
@@ -280,6 +292,21 @@ impl Worker {
                         attached.taps.push(tap);
                     }
                     let _ = done.send(());
+                }
+                Command::Follow(follower, done) => {
+                    self.core.followers.push(follower);
+                    inspect::tell(&mut self.core.followers, &mut self.core.shard, tables, now);
+                    let _ = done.send(());
+                }
+                Command::Inspect(ask) => {
+                    // With the tables that the answer is about.
+                    self.core.follow(tables, now);
+                    inspect::answer(*ask, &mut self.core.shard, tables, now);
+                    // One a turn; the rest waits for the next.
+                    if !self.commands.is_empty() {
+                        self.core.mesh.link(self.core.index).wake();
+                    }
+                    return;
                 }
                 Command::Stop => self.stop = true,
             }
@@ -316,7 +343,14 @@ impl Core {
             } else {
                 underlay::close(&mut self.shard, tables, now);
             }
+            let tracked = self.shard.nat.as_ref().map_or(0, |nat| nat.tracker.len());
             gateway::configure(tables, &mut self.shard, self.index, now, &mut self.out);
+            match &mut self.shard.nat {
+                // One that is new is followed from its first connection on.
+                Some(nat) => nat.tracker.keep_journal(!self.followers.is_empty()),
+                // The tracker went with its journal.
+                None => self.followers.iter().for_each(|follower| follower.miss(tracked.into())),
+            }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }
     }
@@ -412,6 +446,7 @@ impl Core {
 
     fn close_all(&mut self) {
         self.shard.vtep = None;
+        self.followers.clear();
         for slot in 0..self.ports.len() {
             self.detach(PortIdx(u16::try_from(slot).unwrap_or(u16::MAX)));
         }

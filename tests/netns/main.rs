@@ -25,6 +25,7 @@ mod mistakes;
 mod ovs;
 mod raw;
 mod router;
+mod router_see;
 mod see;
 mod tunnel;
 mod vlan;

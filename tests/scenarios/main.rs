@@ -8,6 +8,7 @@ mod learning;
 mod nat;
 mod offload;
 mod reload;
+mod router_see;
 mod routing;
 mod see;
 mod switch;

@@ -10,8 +10,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
-use nuswitch::daemon::trace::{Traced, trace};
+use nuswitch::daemon::trace::{Live, Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
+use nuswitch::dataplane::nat::live::Filter;
 use nuswitch::dataplane::out::Out;
 use nuswitch::dataplane::tracer::Explain;
 use nuswitch::dataplane::{Shard, process};
@@ -25,9 +26,10 @@ use nuswitch::tables::Tables;
 use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use nuswitch::worker::capture::CaptureTap;
+use nuswitch::worker::inspect::{Answer, Event, Follower, Question};
 use nuswitch::worker::mesh::Mesh;
 use nuswitch::worker::{Command, Notice, Setup, Worker};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::frames::{IntoWire, Wire};
 
@@ -276,7 +278,7 @@ impl Switch {
             .clone()
     }
 
-    fn index(&self, port: &str) -> PortIdx {
+    pub fn index(&self, port: &str) -> PortIdx {
         PortIdx(self.places.ports.get(&self.key(port)).unwrap())
     }
 
@@ -495,6 +497,42 @@ impl Switch {
         receiver
     }
 
+    /// Asks worker 0 so many questions at once; gives the answers that one turn brings.
+    pub fn ask_at_once(&mut self, questions: impl IntoIterator<Item = Question>) -> Vec<Option<Answer>> {
+        let hand = &mut self.hands[0];
+        let mut answers: Vec<_> = questions
+            .into_iter()
+            .map(|question| {
+                let (reply, answer) = oneshot::channel();
+                hand.commands.send(Command::Inspect(Box::new((question, reply)))).unwrap();
+                answer
+            })
+            .collect();
+        self.mesh.link(WorkerIdx(0)).wake();
+        hand.worker.turn(self.now);
+        answers.iter_mut().map(|answer| answer.try_recv().ok()).collect()
+    }
+
+    /// Asks worker 0.
+    pub fn ask(&mut self, question: Question) -> Answer {
+        self.ask_at_once([question]).pop().unwrap().unwrap()
+    }
+
+    /// Follows the connections of worker 0; also gives the count of lost events.
+    pub fn follow(&mut self, filter: Filter, depth: usize) -> (mpsc::Receiver<Event>, Arc<AtomicU64>) {
+        let (sender, receiver) = mpsc::channel(depth);
+        let missed = Arc::new(AtomicU64::new(0));
+        let follower = Follower { filter: Arc::new(filter), sender, missed: missed.clone() };
+        self.command(WorkerIdx(0), |done| Command::Follow(follower, done));
+        (receiver, missed)
+    }
+
+    /// Whether worker 0 notes nothing of connections for followers.
+    pub fn keeps_no_journal(&mut self) -> bool {
+        let nat = self.hands[0].worker.shard().nat.as_mut();
+        nat.is_none_or(|nat| nat.tracker.journal().is_none())
+    }
+
     /// What the path says about a frame, on a copy of worker 0's state: a line a step, `stage: text`.
     pub fn trace(&mut self, port: &str, frame: impl IntoWire) -> String {
         let wire = frame.wire();
@@ -515,7 +553,9 @@ impl Switch {
     pub fn explain(&mut self, port: &str, frame: impl IntoWire) -> Traced {
         let index = self.index(port);
         let fdb = self.hands[0].worker.shard().fdb.clone();
-        trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now).unwrap().unwrap()
+        trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now, &Live::default())
+            .unwrap()
+            .unwrap()
     }
 
     /// What is known of the way to a peer.

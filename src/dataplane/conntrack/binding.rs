@@ -33,7 +33,8 @@ impl BindingRef {
         (number != 0).then_some(BindingRef(number))
     }
 
-    pub(super) fn number(self) -> u32 {
+    /// The number, as [`Bindings::walk`] counts.
+    pub fn number(self) -> u32 {
         self.0
     }
 }
@@ -170,6 +171,17 @@ struct Address {
     /// None when the pool has it no more; it stands here as long as bindings refer to it.
     tables: Option<Box<Tables>>,
     bindings: u32,
+}
+
+/// Where a binding is to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Of its inside host, if that has bindings already.
+    host: Option<u32>,
+    host_hash: u64,
+    /// Of the outside address in the pool.
+    place: u16,
+    port: u16,
 }
 
 struct Pool {
@@ -393,15 +405,64 @@ impl Bindings {
 
     fn bind(&mut self, inside: Inside) -> Result<BindingRef, NoBinding> {
         let random = self.random();
+        let chosen = self.choose(&inside, random);
+        if chosen.err() == Some(NoBinding::Exhausted)
+            && let Some(Some(pool)) = self.pools.get_mut(usize::from(inside.zone))
+        {
+            pool.exhausted += 1;
+        }
+        self.bind_at(inside, chosen?)
+    }
+
+    /// Where an inside endpoint without a binding would get one.
+    fn choose(&self, inside: &Inside, random: u64) -> Result<Place, NoBinding> {
         let host_hash = self.host_hash(inside.zone, inside.address);
         let host = self.find_host(inside.zone, inside.address);
         if host.is_some_and(|host| self.hosts[host].bindings >= self.per_host) {
             return Err(NoBinding::HostLimit);
         }
         let paired = host.map(|host| usize::from(self.hosts[host].place));
-        let pool = self.pools.get_mut(usize::from(inside.zone)).and_then(Option::as_deref_mut);
-        let pool = pool.ok_or(NoBinding::NoPool)?;
-        let (place, port) = pool.choose(&inside, paired, host_hash, random)?;
+        let pool = self.pools.get(usize::from(inside.zone)).and_then(Option::as_deref);
+        let (place, port) = pool.ok_or(NoBinding::NoPool)?.choose(inside, paired, host_hash, random)?;
+        Ok(Place { host, host_hash, place, port })
+    }
+
+    /// The outside endpoint that [`Bindings::acquire`] would find or make now.
+    ///
+    /// # Errors
+    /// As it says.
+    pub fn foresee(&self, inside: &Inside) -> Result<Outside, NoBinding> {
+        let inside = Bindings::normal(inside);
+        if let Some(outside) = self.find(&inside).and_then(|binding| self.outside(binding)) {
+            return Ok(outside);
+        }
+        let Place { place, port, .. } = self.choose(&inside, self.random_after(self.next_counter()))?;
+        let pool = self.pools.get(usize::from(inside.zone)).and_then(Option::as_deref);
+        let address = pool.and_then(|pool| pool.addresses.get(usize::from(place)));
+        Ok(Outside { address: address.ok_or(NoBinding::NoPool)?.address, port })
+    }
+
+    /// As [`Bindings::acquire`], of this outside endpoint and no other: for looking at what would become of packets.
+    pub fn import(&mut self, inside: &Inside, outside: Outside) -> Option<BindingRef> {
+        let inside = Bindings::normal(inside);
+        if let Some(found) = self.find(&inside).filter(|found| self.outside(*found) == Some(outside)) {
+            self.hold(found);
+            return Some(found);
+        }
+        let pool = self.pools.get(usize::from(inside.zone))?.as_deref()?;
+        let is_free = |address: &Address| {
+            let tables = address.tables.as_deref();
+            tables.is_some_and(|tables| tables.owner(inside.protocol, outside.port).is_none())
+        };
+        let is_it = |address: &Address| address.address == outside.address && is_free(address);
+        let place = u16::try_from(pool.addresses.iter().position(is_it)?).ok()?;
+        let host_hash = self.host_hash(inside.zone, inside.address);
+        let host = self.find_host(inside.zone, inside.address);
+        self.bind_at(inside, Place { host, host_hash, place, port: outside.port }).ok()
+    }
+
+    fn bind_at(&mut self, inside: Inside, chosen: Place) -> Result<BindingRef, NoBinding> {
+        let Place { host, host_hash, place, port } = chosen;
         let slot = Slot {
             inside_address: inside.address,
             sessions: 1,
@@ -476,9 +537,17 @@ impl Bindings {
     }
 
     fn random(&mut self) -> u64 {
-        self.counter = self.counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.counter = self.next_counter();
+        self.random_after(self.counter)
+    }
+
+    fn next_counter(&self) -> u64 {
+        self.counter.wrapping_add(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn random_after(&self, counter: u64) -> u64 {
         let [a, b, c] = self.keys;
-        fold(fold(self.counter ^ c, a | 1) ^ b, 0xd6e8_feb8_6659_fd93)
+        fold(fold(counter ^ c, a | 1) ^ b, 0xd6e8_feb8_6659_fd93)
     }
 
     /// One session more holds a binding.
@@ -569,7 +638,7 @@ impl Pool {
     /// Where a host gets a binding, and which port.
     #[allow(clippy::cast_possible_truncation)] // a pool has fewer than 2^16 addresses
     fn choose(
-        &mut self,
+        &self,
         inside: &Inside,
         paired: Option<usize>,
         host_hash: u64,
@@ -594,9 +663,6 @@ impl Pool {
         if chosen.is_none() && !self.addresses.iter().any(|address| address.tables.is_some()) {
             return Err(NoBinding::NoPool);
         }
-        chosen.ok_or_else(|| {
-            self.exhausted += 1;
-            NoBinding::Exhausted
-        })
+        chosen.ok_or(NoBinding::Exhausted)
     }
 }

@@ -53,6 +53,25 @@ impl State {
         }
     }
 
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<State> {
+        State::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// All that a connection can have.
+    pub const ALL: [State; 10] = [
+        State::Unreplied,
+        State::Replied,
+        State::SynSent,
+        State::SynReceived,
+        State::PickedUp,
+        State::Established,
+        State::HalfClosed,
+        State::Closing,
+        State::TimeWait,
+        State::Reset,
+    ];
+
     /// Whether it goes after others when room is needed: both sides agree to it, and neither has ended it.
     #[inline(always)]
     pub fn is_assured(self) -> bool {
@@ -302,6 +321,11 @@ impl Entry {
         if self.flags & V6 == 0 {
             self.more[0] = binding.map_or(0, super::binding::BindingRef::number);
         }
+    }
+
+    /// The same connection with another tracker's binding: for copies that are looked at.
+    pub fn rebind(&mut self, binding: Option<super::binding::BindingRef>) {
+        self.set_binding(binding);
     }
 
     /// Packets that went in a direction (40 bits).

@@ -14,6 +14,7 @@
 mod entry;
 mod fair;
 mod index;
+pub mod journal;
 mod slab;
 pub mod tcp;
 #[cfg(test)]
@@ -212,6 +213,13 @@ pub struct Guess(u32);
 /// An entry's place. Good until the next insertion, removal or sweep, any of which may give the place to another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct EntryRef(u32);
+
+impl EntryRef {
+    /// The place's number, as [`Tracker::walk`] counts.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
 
 /// What a packet was: what the tracker needs of it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -15,6 +15,7 @@ use super::binding::BindingRef;
 use super::entry::{Entry, State};
 use super::fair::Guests;
 use super::index::{self, Index, prefetch};
+use super::journal::{Happened, Journal};
 use super::slab::Slab;
 use super::tcp::{Invalid, Step, Tcp};
 use super::wheel::{Due, Wheel};
@@ -147,6 +148,8 @@ pub struct Tracker {
     settings: Settings,
     keys: [u64; 4],
     stats: Stats,
+    /// Of what happens, while somebody wants to know.
+    journal: Option<Box<Journal>>,
 }
 
 impl Tracker {
@@ -165,7 +168,21 @@ impl Tracker {
             settings,
             keys: index::keys(seed),
             stats: Stats::default(),
+            journal: None,
         }
+    }
+
+    /// Begins to note what happens to connections, or ceases to. While nobody wants to know, it costs a branch when one begins,
+    /// ends or changes its state.
+    pub fn keep_journal(&mut self, wanted: bool) {
+        if wanted != self.journal.is_some() {
+            self.journal = wanted.then(Box::default);
+        }
+    }
+
+    /// What happened since it was last taken.
+    pub fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_deref_mut()
     }
 
     /// Sets other limits: a total above what the tracker was made for counts as that. Of what is too much now, each
@@ -344,6 +361,11 @@ impl Tracker {
         if before.is_assured() != state.is_assured() {
             self.guests.requeue(&mut self.entries, at.0);
         }
+        if before != state
+            && let Some(journal) = &mut self.journal
+        {
+            journal.note(Happened::Changed, &self.entries[at.0]);
+        }
         verdict
     }
 
@@ -422,7 +444,23 @@ impl Tracker {
         }
         self.wheel.arm(&mut self.entries, number);
         self.guests.add(&mut self.entries, number);
+        if let Some(journal) = &mut self.journal {
+            journal.note(Happened::New, &self.entries[number]);
+        }
         Ok(EntryRef(number))
+    }
+
+    /// Takes over a copy of another tracker's entry, that holds this binding here: for looking at what would become of its
+    /// packets. False: there is no room, or an entry has one of its tuples.
+    pub fn import(&mut self, entry: &Entry, binding: Option<BindingRef>) -> bool {
+        let [original, reply] =
+            [Direction::Original, Direction::Reply].map(|direction| self.probe(&entry.tuple(direction)));
+        if self.find_number(&original).is_some() || self.find_number(&reply).is_some() {
+            return false;
+        }
+        let mut entry = *entry;
+        entry.set_binding(binding);
+        self.put(entry, original.hash, reply.hash).is_ok()
     }
 
     /// Evicts until one more entry of this guest fits; two at most, so that lowered limits are reached in small steps.
@@ -451,6 +489,9 @@ impl Tracker {
     fn take_out(&mut self, number: u32, why: Why, gone: &mut impl FnMut(&Entry, Why)) {
         let entry = &self.entries[number];
         gone(entry, why);
+        if let Some(journal) = &mut self.journal {
+            journal.note(Happened::Ended(why), entry);
+        }
         for direction in [Direction::Original, Direction::Reply] {
             self.index.remove(entry.tuple(direction).hash(&self.keys), number << 1 | direction as u32);
         }

@@ -55,6 +55,14 @@ pub(in crate::dataplane) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), Dro
     Ok((key, Piece { offset: part.offset, len, more: part.more, ports, owner }))
 }
 
+/// What counts of the packet that is asked about.
+pub(in crate::dataplane) fn asked_for(asked: &Asked<'_>) -> Result<Carried, DropReason> {
+    match asked.ports {
+        Some(ports) => Ok(Carried::Flow { ports, tcp: None, is_echo: false }),
+        None => carried(asked.packet, asked.header, asked.router),
+    }
+}
+
 /// Reads what counts of the transport header.
 pub(in crate::dataplane) fn carried(
     packet: &[u8],

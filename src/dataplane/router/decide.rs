@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 
 use super::errors::tell;
 use super::fragment::Cut;
-use super::{At, Context, HEADER, Stop, clamp, drop_at, leave, load, next};
+use super::{At, Context, HEADER, Stop, clamp, drop_at, explain, leave, load, next};
 use crate::dataplane::check::{Header, Scope, check_v4, check_v6, wrong_option};
 use crate::dataplane::fragments::{Key, Outcome, Piece};
 use crate::dataplane::nat::carried::piece;
 use crate::dataplane::nat::{Asked, Plan};
-use crate::dataplane::tracer::Tracer;
+use crate::dataplane::tracer::{Look, Tracer};
 use crate::dataplane::{rewrite, segment};
 use crate::frame::Frame;
 use crate::services::icmp::Problem;
@@ -250,6 +250,11 @@ fn v4<'t>(
         let (key, piece) = piece(&asked)?;
         return Ok(Way::Part(key, piece));
     }
+    if to_nat {
+        cx.tracer.say("router", || explain::route(at, destination, None));
+    }
+    cx.tracer.look(|| translator.tuple_of(&asked).map(Look::Connection));
+    cx.tracer.say("conntrack", || translator.describe(&asked));
     let plan = translator.plan(&asked).map_err(|reason| refused(reason, from_world))?;
     let new_destination = match &plan {
         Plan::Local => return Ok(Way::Home),
@@ -281,7 +286,7 @@ fn v4<'t>(
             {
                 translator.tracker.keep(connection, direction, neighbour.number());
             }
-            cx.tracer.say("nat", || say_ends(packet, transport));
+            cx.tracer.say("nat", || explain::ends(packet, transport));
         }
         Plan::Error { source, destination, quoted } => {
             rewrite::error_v4(packet, transport, (source, destination), &quoted, offload.needs_csum())?;
@@ -292,13 +297,6 @@ fn v4<'t>(
         Plan::Plain | Plan::Local => rewrite::hop_v4(packet),
     }
     Ok(Way::Out(to, next))
-}
-
-/// What a translated packet's ends are now, for people.
-pub(super) fn say_ends(packet: &[u8], transport: usize) -> String {
-    let address = |at: usize| load::<4>(packet, at).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-    let port = |at: usize| load::<2>(packet, transport + at).map_or(0, u16::from_be_bytes);
-    format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
 }
 
 /// As [`clamp`], if the packet has its transport header.

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use super::decide::say_ends;
 use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
 use crate::dataplane::check::{SIMPLE_TRANSPORT, Scope, Simple, check_v6, simple_v4};
@@ -50,14 +49,14 @@ pub(super) type Packets = ArrayVec<Packet, BURST>;
 
 /// The first look at a packet, which stands at `place` of its burst. One that is not translated is on its way then.
 #[inline(always)]
-pub(super) fn look(
+pub(super) fn look<T: Tracer>(
     frame: &mut Frame,
     place: usize,
     at: &At<'_>,
     packets: &mut Packets,
-    cx: &mut Context<'_, '_, impl Tracer>,
+    cx: &mut Context<'_, '_, T>,
 ) -> Step {
-    if !at.port.up {
+    if T::HEARS || !at.port.up {
         return Step::Decide;
     }
     let head = frame.head();
@@ -158,7 +157,7 @@ fn plain(
         clamp(frame, transport, at, &to);
     }
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-    send(frame, &to, (neighbour, mac), cx)
+    send(frame, &to, (neighbour, mac))
 }
 
 /// The interface and the MAC of a neighbour; nothing: that is not known now, or the frame is too long for it.
@@ -230,20 +229,12 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
         return Step::Drop(reason);
     }
-    cx.tracer.say("nat", || say_ends(frame.head().get(HEADER..).unwrap_or_default(), transport));
-    cx.tracer.say("router", || format!("its connection leads to the network of interface {}", to.port.name));
-    send(frame, &to, (neighbour, mac), cx)
+    send(frame, &to, (neighbour, mac))
 }
 
 /// Writes the MACs.
 #[inline(always)]
-fn send(
-    frame: &mut Frame,
-    to: &At<'_>,
-    (neighbour, mac): (NeighbourRef, Mac),
-    cx: &mut Context<'_, '_, impl Tracer>,
-) -> Step {
-    cx.tracer.say("router", || format!("the next hop has MAC {mac}"));
+fn send(frame: &mut Frame, to: &At<'_>, (neighbour, mac): (NeighbourRef, Mac)) -> Step {
     address(frame.head_mut(), to.interface.mac, mac);
     Step::Leave(neighbour)
 }

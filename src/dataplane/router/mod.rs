@@ -24,6 +24,7 @@
 
 mod decide;
 pub(super) mod errors;
+mod explain;
 mod fragment;
 mod leads;
 mod look;
@@ -38,7 +39,7 @@ use super::ingress::Classified;
 use super::out::Out;
 use super::rewrite::{self, Transport};
 use super::tally::Tally;
-use super::tracer::Tracer;
+use super::tracer::{Look, Tracer};
 use super::{Sent, Shard, flow};
 use crate::frame::{BURST, Burst, Frame, take_each};
 use crate::services::icmp::Problem;
@@ -246,20 +247,17 @@ fn next<'t, T: Tracer>(
             let Hop { interface, address } = hop(hops, head).ok_or(DropReason::NoRoute)?;
             (interface, address)
         }
-        Some(Route::Local | Route::Translated) => return Ok(None),
-        Some(Route::Broadcast) => return Err(DropReason::DirectedBroadcast.into()),
-        None => return Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
+        own_or_none => {
+            tracer.say("router", || explain::route(at, destination, None));
+            return match own_or_none {
+                Some(Route::Broadcast) => Err(DropReason::DirectedBroadcast.into()),
+                Some(_) => Ok(None),
+                None => Err(Stop::Tell(Problem::NoRoute, DropReason::NoRoute)),
+            };
+        }
     };
     let to = At::new(interface, tables).filter(|to| to.port.up).ok_or(DropReason::PortDown)?;
-    tracer.say("router", || {
-        let (destination, next) = (key_address(destination), key_address(next));
-        let (router, port) = (&at.router.name, &to.port.name);
-        if destination == next {
-            format!("router {router}: {destination} is on the network of interface {port}")
-        } else {
-            format!("router {router}: {destination} is behind {next} on the network of interface {port}")
-        }
-    });
+    tracer.say("router", || explain::route(at, destination, Some((&to, next))));
     Ok(Some((to, next)))
 }
 
@@ -290,6 +288,7 @@ pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
 /// Sends a packet to a neighbour on the network of an interface, if its MAC is known here, or else to the interface's home.
 fn leave(mut frame: Frame, to: &At<'_>, next: u128, cx: &mut Context<'_, '_, impl Tracer>) {
     let mac = cx.shard.neighbours.get(to.index, next, cx.seconds());
+    cx.tracer.look(|| Some(Look::Neighbour(to.index, next)));
     address(frame.head_mut(), to.interface.mac, mac.unwrap_or_default());
     if let Some(mac) = mac {
         cx.tracer.say("router", || format!("{} has MAC {mac}", key_address(next)));

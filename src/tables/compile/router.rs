@@ -1,6 +1,6 @@
 //! Compiles routers: a port for each interface, a FIB for each router, and who answers for which address.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::stats::PortCounters;
 use crate::tables::exact::Exact;
 use crate::tables::fib::{Fib, Hop, Route};
 use crate::tables::nat::{Forward, Nat};
-use crate::tables::router::{Interface, RouterEntry};
+use crate::tables::router::{Interface, RouteEntry, RouteOrigin, RouterEntry};
 use crate::tables::tunnel::address_key;
 use crate::tables::{Host, PortEntry, Segments, Tables};
 use crate::types::{Mac, NetIdx, PortIdx, RouterIdx, WorkerIdx};
@@ -42,12 +42,14 @@ pub(super) fn compile(
         let index = RouterIdx(places.routers.assign(&router.name));
         let legs = legs(router, networks, places);
         let hops = next_hops(router, &legs);
+        let routes = routes(router, &legs, model, &hops);
         let entry = RouterEntry {
             name: router.name.as_str().into(),
             up: router.admin_state_up,
-            fib: Fib::new(routes(router, &legs, model, &hops)),
+            fib: Fib::new(routes.iter().map(|entry| (entry.prefix, entry.route.clone()))),
             nat: nat(router, &legs, model, places),
             mss_clamping: router.mss_clamping,
+            routes,
         };
         for leg in &legs {
             let key = (router.name.clone(), leg.mac);
@@ -81,7 +83,13 @@ fn legs<'m>(router: &'m Router, networks: &[(NetIdx, &'m Network)], places: &mut
 
 impl Leg<'_> {
     fn nets(&self) -> impl Iterator<Item = IpNet> {
-        self.fixed_ips.iter().filter_map(|fixed| IpNet::new(fixed.ip, fixed.prefix_len).ok())
+        self.on_subnets().map(|(net, _)| net)
+    }
+
+    /// Its addresses, each with its subnet's prefix length and name.
+    fn on_subnets(&self) -> impl Iterator<Item = (IpNet, &str)> {
+        let net = |fixed: &FixedIp| IpNet::new(fixed.ip, fixed.prefix_len).ok();
+        self.fixed_ips.iter().filter_map(move |fixed| Some((net(fixed)?, fixed.subnet.as_str())))
     }
 }
 
@@ -126,63 +134,76 @@ fn nat(router: &Router, legs: &[Leg<'_>], model: &Model, places: &Places) -> Nat
     }
 }
 
-/// Next hops by destination, those of one destination together.
-fn next_hops(router: &Router, legs: &[Leg<'_>]) -> Vec<(IpNet, Vec<Hop>)> {
+/// Next hops by destination, those of one destination together, and what they come from.
+type Hops = Vec<(IpNet, Vec<Hop>, RouteOrigin)>;
+
+fn next_hops(router: &Router, legs: &[Leg<'_>]) -> Hops {
     let defaults =
         router.external_gateway.iter().flat_map(|gateway| &gateway.gateway_ips).filter_map(|address| {
             let whole = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-            Some((whole.parse::<IpNet>().ok()?, *address))
+            Some((whole.parse::<IpNet>().ok()?, *address, RouteOrigin::Gateway))
         });
-    let extra = router.routes.iter().map(|route| (route.destination.trunc(), route.nexthop));
-    let mut found: Vec<(IpNet, Vec<Hop>)> = Vec::new();
+    let extra =
+        router.routes.iter().map(|route| (route.destination.trunc(), route.nexthop, RouteOrigin::Extra));
+    let mut found = Hops::new();
     // An extra route counts before the default one of the same prefix.
-    for (destination, nexthop) in extra.chain(defaults) {
+    for (destination, nexthop, origin) in extra.chain(defaults) {
         let on_link = |leg: &&Leg<'_>| leg.nets().any(|net| net.contains(&nexthop));
         let Some(leg) = legs.iter().find(on_link) else { continue };
         let hop = Hop { interface: leg.port, address: address_key(nexthop) };
-        match found.iter_mut().find(|(known, _)| *known == destination) {
-            Some((_, hops)) if !hops.contains(&hop) => hops.push(hop),
+        match found.iter_mut().find(|(known, ..)| *known == destination) {
+            Some((_, hops, _)) if !hops.contains(&hop) => hops.push(hop),
             Some(_) => {}
-            None => found.push((destination, vec![hop])),
+            None => found.push((destination, vec![hop], origin)),
         }
     }
     found
 }
 
-fn routes(
-    router: &Router,
-    legs: &[Leg<'_>],
-    model: &Model,
-    hops: &[(IpNet, Vec<Hop>)],
-) -> Vec<(IpNet, Route)> {
+/// All routes; of two with the same prefix the earlier one counts, and the other one is left out.
+fn routes(router: &Router, legs: &[Leg<'_>], model: &Model, hops: &Hops) -> Vec<RouteEntry> {
     let mut routes = Vec::new();
+    let mut seen = HashSet::new();
+    let mut add = |prefix: IpNet, route, origin| {
+        if seen.insert(prefix) {
+            routes.push(RouteEntry { prefix, route, origin });
+        }
+    };
+    let of = |leg: &Leg<'_>, subnet: &str| match leg.is_gateway {
+        true => RouteOrigin::Gateway,
+        false => RouteOrigin::Subnet(subnet.into()),
+    };
     for leg in legs {
-        for net in leg.nets() {
+        for (net, subnet) in leg.on_subnets() {
             let is_translated = leg.is_gateway
                 && net.addr().is_ipv4()
                 && router.external_gateway.as_ref().is_some_and(|gateway| gateway.enable_snat);
             let own = if is_translated { Route::Translated } else { Route::Local };
-            routes.push((IpNet::from(net.addr()), own));
+            add(IpNet::from(net.addr()), own, of(leg, subnet));
         }
     }
     let floating =
         model.floating_ips.iter().filter(|floating| floating.router.as_ref() == Some(&router.name));
-    routes.extend(
-        floating.map(|floating| (IpNet::from(IpAddr::V4(floating.floating_ip_address)), Route::Translated)),
-    );
+    for floating in floating {
+        let prefix = IpNet::from(IpAddr::V4(floating.floating_ip_address));
+        add(prefix, Route::Translated, RouteOrigin::FloatingIp);
+    }
     for leg in legs {
-        for net in leg.nets() {
+        for (net, subnet) in leg.on_subnets() {
+            let origin = RouteOrigin::Subnet(subnet.into());
             if let IpNet::V4(v4) = net
                 && v4.prefix_len() < 31
             {
                 for all in [v4.network(), v4.broadcast()] {
-                    routes.push((IpNet::from(IpAddr::V4(all)), Route::Broadcast));
+                    add(IpNet::from(IpAddr::V4(all)), Route::Broadcast, origin.clone());
                 }
             }
-            routes.push((net.trunc(), Route::Connected(leg.port)));
+            add(net.trunc(), Route::Connected(leg.port), origin);
         }
     }
-    routes.extend(hops.iter().map(|(destination, hops)| (*destination, Route::Via(hops.clone()))));
+    for (destination, hops, origin) in hops {
+        add(*destination, Route::Via(hops.clone()), origin.clone());
+    }
     routes
 }
 
@@ -192,7 +213,7 @@ fn add_interface(
     model: &Model,
     (index, router): (RouterIdx, &Router),
     leg: &Leg<'_>,
-    hops: &[(IpNet, Vec<Hop>)],
+    hops: &Hops,
     devices: &HashMap<AttachmentKey, Device>,
     counters: Arc<PortCounters>,
 ) {
@@ -204,7 +225,7 @@ fn add_interface(
     });
     let mut next_hops: Vec<IpAddr> = hops
         .iter()
-        .flat_map(|(_, hops)| hops)
+        .flat_map(|(_, hops, _)| hops)
         .filter(|hop| hop.interface == leg.port)
         .map(|hop| crate::tables::tunnel::key_address(hop.address))
         .collect();

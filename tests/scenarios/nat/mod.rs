@@ -14,7 +14,7 @@ use super::switch::*;
 
 /// A tenant's network with guests `a` (10.0.0.10) and `b` (10.0.0.11) behind router `edge`, whose SNAT address is
 /// 203.0.113.100; the world is behind port `w`, where 203.0.113.1 has MAC W.
-const EDGE: &str = r#"
+pub const EDGE: &str = r#"
 [[network]]
 name = "public"
 external = true
@@ -57,7 +57,7 @@ fixed_ips = []
 interface = { kind = "packet", name = "eth-w" }
 "#;
 
-const FLOATING: &str = r#"
+pub const FLOATING: &str = r#"
 [[floating_ip]]
 floating_network = "public"
 floating_ip_address = "203.0.113.150"
@@ -76,7 +76,7 @@ const EDGE_MAC: &str = "02:00:00:00:00:ee";
 const W: &str = "02:00:00:00:00:77";
 
 /// The switch after it has found the world's router.
-fn settled(text: &str) -> Switch {
+pub fn settled(text: &str) -> Switch {
     let mut sw = Switch::from(text);
     sw.settle();
     sw.send(
@@ -158,7 +158,7 @@ fn world_frame(packet: &[u8]) -> Wire {
     framed(W.parse().unwrap(), EDGE_MAC.parse().unwrap(), packet)
 }
 
-fn out_of(guest: nuswitch::types::Mac, packet: &str) -> Wire {
+pub fn out_of(guest: nuswitch::types::Mac, packet: &str) -> Wire {
     spec(&format!("eth src={guest} dst={GATEWAY} {packet}"))
 }
 
@@ -170,7 +170,7 @@ fn to_world(packet: &str) -> Wire {
     spec(&format!("eth src={EDGE_MAC} dst={W} {packet}"))
 }
 
-fn from_world(packet: &str) -> Wire {
+pub fn from_world(packet: &str) -> Wire {
     spec(&format!("eth src={W} dst={EDGE_MAC} {packet}"))
 }
 

@@ -5,6 +5,7 @@ mod bindings;
 mod hosts;
 mod leaks;
 mod life;
+mod live;
 mod memory;
 mod model;
 mod tcp;

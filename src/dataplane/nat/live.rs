@@ -1,0 +1,282 @@
+//! What the translator knows, for people: connections and bindings that a filter lets through, in steps of bounded length; and
+//! what it would do with one packet, as a seed for the copy that a trace runs in. Nothing here is called for a packet of the
+//! switch's own path.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Asked, Carried, Translator, asked_for, let_go, low, remote, tuple};
+use crate::dataplane::conntrack::binding::{Binding, Inside, NoBinding, Outside};
+use crate::dataplane::conntrack::{Direction, Entry, State, Tuple};
+use crate::tables::Tables;
+use crate::tables::tunnel::{key_address, v4_key};
+use crate::types::{PortIdx, RouterIdx};
+use crate::wire::protocol;
+
+/// Which connections are meant: of each kind that is not empty, one must be true.
+#[derive(Clone, Default, Debug)]
+pub struct Filter {
+    /// The router is one of these.
+    pub routers: Vec<RouterIdx>,
+    /// The IP protocol is one of these.
+    pub protocols: Vec<u8>,
+    /// Where the first packet came from, before or after its translation, is in one of these.
+    pub sources: Vec<IpNet>,
+    /// Where it went, before or after its translation, is in one of these.
+    pub destinations: Vec<IpNet>,
+    /// A port of either end, before or after translation, or an ICMP query's identifier, is one of these.
+    pub ports: Vec<u16>,
+    /// The state is one of these.
+    pub states: Vec<State>,
+    /// The guest that it is of is one of these.
+    pub guests: Vec<PortIdx>,
+}
+
+fn any<T: PartialEq>(wanted: &[T], is: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(is)
+}
+
+impl Filter {
+    /// Whether a connection is meant.
+    pub fn takes(&self, entry: &Entry, tables: &Tables) -> bool {
+        let (sent, to) = (entry.tuple(Direction::Original), entry.translated(Direction::Original));
+        let within = |net: &IpNet, one: u128, other: u128| {
+            net.contains(&key_address(one)) || net.contains(&key_address(other))
+        };
+        let ports = [sent.source_port, sent.destination_port, to.source_port, to.destination_port];
+        any(&self.routers, |router| router.0 == sent.zone)
+            && any(&self.protocols, |protocol| *protocol == sent.protocol)
+            && any(&self.states, |state| *state == entry.state())
+            && any(&self.ports, |port| ports.contains(port))
+            && any(&self.sources, |net| within(net, sent.source, to.source))
+            && any(&self.destinations, |net| within(net, sent.destination, to.destination))
+            && any(&self.guests, |guest| guest_of(entry, tables) == Some(*guest))
+    }
+}
+
+/// The port of a connection's inside end, if it is one of ours.
+pub fn guest_of(entry: &Entry, tables: &Tables) -> Option<PortIdx> {
+    let inside = if entry.is_inbound() {
+        entry.translated(Direction::Original).destination
+    } else {
+        entry.tuple(Direction::Original).source
+    };
+    let zone = entry.tuple(Direction::Original).zone;
+    tables.router(RouterIdx(zone))?.nat.guests.get(low(inside))
+}
+
+/// Which bindings are meant, as [`Filter`].
+#[derive(Clone, Default, Debug)]
+pub struct BindingFilter {
+    /// The router is one of these.
+    pub routers: Vec<RouterIdx>,
+    /// The IP protocol is one of these.
+    pub protocols: Vec<u8>,
+    /// The inside address is in one of these.
+    pub inside: Vec<IpNet>,
+    /// The outside address is in one of these.
+    pub outside: Vec<IpNet>,
+}
+
+impl BindingFilter {
+    /// Whether a binding is meant.
+    pub fn takes(&self, binding: &Binding) -> bool {
+        let within = |net: &IpNet, address: u32| net.contains(&key_address(v4_key(address)));
+        any(&self.routers, |router| router.0 == binding.inside.zone)
+            && any(&self.protocols, |protocol| *protocol == binding.inside.protocol)
+            && any(&self.inside, |net| within(net, binding.inside.address))
+            && any(&self.outside, |net| within(net, binding.outside.address))
+    }
+}
+
+/// What a translator would do with a packet of a tuple.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// The packet's.
+    pub tuple: Tuple,
+    /// Its connection, if there is one.
+    pub entry: Option<Entry>,
+    /// The connection holds the binding, and the pool still has that.
+    pub is_held: bool,
+    /// The binding that the connection holds, or that its first packet would use or make, on its way out or in.
+    pub binding: Option<(Inside, Outside)>,
+    /// Why it would get none on its way out.
+    pub refused: Option<NoBinding>,
+    /// The binding has sent to the packet's source before.
+    pub is_heard_of: bool,
+}
+
+impl Translator {
+    /// Looks at up to `most` places for connections from `from` on, and shows those that are meant and have not ended by
+    /// `now`, with their places. Returns where to go on.
+    pub fn walk(
+        &self,
+        (from, most): (u32, u32),
+        filter: &Filter,
+        tables: &Tables,
+        now: u32,
+        mut show: impl FnMut(u32, &Entry),
+    ) -> Option<u32> {
+        self.tracker.walk(from, most, |at, entry| {
+            if entry.expiry() > now && filter.takes(entry, tables) {
+                show(at.number(), entry);
+            }
+        })
+    }
+
+    /// As [`Translator::walk`], but ends those connections. Gives how many, too.
+    pub fn flush_some(
+        &mut self,
+        (from, most): (u32, u32),
+        filter: &Filter,
+        tables: &Tables,
+        now: u32,
+    ) -> (Option<u32>, u32) {
+        let Translator { tracker, bindings, heard_of, .. } = self;
+        let is = |entry: &Entry| entry.expiry() > now && filter.takes(entry, tables);
+        let mut count = 0;
+        let next = tracker.flush(from, most, is, &mut |entry, _| {
+            count += 1;
+            let_go(entry, bindings, heard_of);
+        });
+        (next, count)
+    }
+
+    /// What would be done with a packet of this tuple. Changes nothing.
+    pub fn foresee(&self, tuple: &Tuple, now: u32) -> Found {
+        let probe = self.tracker.probe(tuple);
+        let entry = self.tracker.find(&probe, now).and_then(|(at, _)| self.tracker.entry(at)).copied();
+        let Tuple { zone, protocol, source, destination, source_port, destination_port } = *tuple;
+        let mut found =
+            Found { tuple: *tuple, entry, is_held: false, binding: None, refused: None, is_heard_of: false };
+        if !tuple.is_v4() {
+            return found;
+        }
+        let to = Outside { address: low(destination), port: destination_port };
+        let inward = self.bindings.find_outside(zone, protocol, to);
+        found.is_heard_of = inward.is_some_and(|at| self.heard_of.contains_key(&(at, low(source))));
+        let wanted = entry.and_then(|entry| entry.binding());
+        let held = wanted.filter(|at| self.bindings.is_current(*at));
+        found.is_held = held.is_some();
+        let known = held.or(inward).and_then(|at| self.bindings.get(at));
+        found.binding = known.map(|binding| (binding.inside, binding.outside));
+        let begins = entry.is_none() && !self.bindings.has_address(zone, low(destination));
+        if found.binding.is_none() && (begins || wanted.is_some()) {
+            let inside = Inside { zone, protocol, address: low(source), port: source_port };
+            match self.bindings.foresee(&inside) {
+                Ok(outside) => found.binding = Some((inside, outside)),
+                Err(refused) => found.refused = Some(refused),
+            }
+        }
+        found
+    }
+
+    /// Takes over what another translator knows of a packet, so that this one does the same with it.
+    pub fn import(&mut self, found: &Found) {
+        let binding = found.binding.and_then(|(inside, outside)| self.bindings.import(&inside, outside));
+        match &found.entry {
+            Some(entry) => {
+                let held = binding.filter(|_| found.is_held);
+                if self.tracker.import(entry, held) {
+                    let mut copy = *entry;
+                    copy.rebind(held);
+                    if let Some(pair) = remote(&copy).filter(|_| self.remembers) {
+                        *self.heard_of.entry(pair).or_default() += 1;
+                    }
+                }
+            }
+            None if found.refused.is_some_and(|refused| refused != NoBinding::NoPool) => {
+                self.bindings.set_host_limit(0);
+            }
+            None => {}
+        }
+        if let Some(binding) = binding.filter(|_| found.is_heard_of && self.remembers) {
+            self.heard_of.entry((binding, low(found.tuple.source))).or_insert(1);
+        }
+    }
+
+    /// The tuple that a packet's connection is looked for by.
+    pub(in crate::dataplane) fn tuple_of(&self, asked: &Asked<'_>) -> Option<Tuple> {
+        match asked_for(asked).ok()? {
+            Carried::Error(quoted) => Some(quoted.reversed()),
+            Carried::Flow { ports, .. } => Some(tuple(asked.header, asked.router, ports)),
+        }
+    }
+
+    /// The connection that a packet is of, for people.
+    pub(in crate::dataplane) fn describe(&self, asked: &Asked<'_>) -> String {
+        let Some(tuple) = self.tuple_of(asked) else {
+            return "nothing that a connection could be found by".to_owned();
+        };
+        let probe = self.tracker.probe(&tuple);
+        let found = self.tracker.find(&probe, asked.now);
+        let entry = found.and_then(|(at, direction)| Some((self.tracker.entry(at)?, direction)));
+        let Some((entry, direction)) = entry else {
+            return format!("{}: no connection has it", ends_of(&tuple));
+        };
+        let way = match direction {
+            Direction::Original => "original direction",
+            Direction::Reply => "reply",
+        };
+        let sent = entry.tuple(Direction::Original);
+        let to = entry.translated(Direction::Original);
+        let left = entry.expiry().saturating_sub(asked.now);
+        format!(
+            "{} of the connection {}, which is {}; its first packet became {}; it ends in {left} s without packets",
+            way,
+            ends_of(&sent),
+            entry.state().name(),
+            ends_of(&to)
+        )
+    }
+}
+
+/// A tuple, for people.
+pub fn ends_of(tuple: &Tuple) -> String {
+    let name = protocol_name(tuple.protocol);
+    let (source, destination) = (key_address(tuple.source), key_address(tuple.destination));
+    match tuple.protocol {
+        protocol::ICMP | protocol::ICMPV6 => {
+            format!("{name} {source} > {destination} id {}", tuple.source_port)
+        }
+        number if has_ports(number) => {
+            let end = |address, port| match address {
+                IpAddr::V4(address) => format!("{address}:{port}"),
+                IpAddr::V6(address) => format!("[{address}]:{port}"),
+            };
+            let source = end(source, tuple.source_port);
+            format!("{name} {source} > {}", end(destination, tuple.destination_port))
+        }
+        _ => format!("{name} {source} > {destination}"),
+    }
+}
+
+/// Whether the tracker knows a protocol's ports.
+pub fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP)
+}
+
+/// The name of an IP protocol, or its number.
+pub fn protocol_name(number: u8) -> String {
+    let name = PROTOCOLS.iter().find(|(known, _)| *known == number).map(|(_, name)| (*name).to_owned());
+    name.unwrap_or_else(|| number.to_string())
+}
+
+/// The number of an IP protocol by its name or number.
+pub fn protocol_number(text: &str) -> Option<u8> {
+    let named = PROTOCOLS.iter().find(|(_, name)| *name == text).map(|(number, _)| *number);
+    named.or_else(|| text.parse().ok())
+}
+
+const PROTOCOLS: [(u8, &str); 9] = [
+    (protocol::ICMP, "icmp"),
+    (protocol::TCP, "tcp"),
+    (protocol::UDP, "udp"),
+    (protocol::DCCP, "dccp"),
+    (47, "gre"),
+    (50, "esp"),
+    (protocol::ICMPV6, "icmpv6"),
+    (protocol::SCTP, "sctp"),
+    (protocol::UDP_LITE, "udplite"),
+];
