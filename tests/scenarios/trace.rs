@@ -50,6 +50,7 @@ fn a_known_station_and_a_drop() {
         lines(&[
             "ingress: from port r into network red",
             "bridge: learns 52:54:00:00:00:0a behind port r",
+            "bridge: 52:54:00:00:00:0b is behind port r",
             "drop: same_port: its destination is behind the port that it came from",
         ])
     );

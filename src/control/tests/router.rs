@@ -1,6 +1,8 @@
 //! What the API tells of routers.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -328,6 +330,8 @@ fn a_flush_says_how_many_and_which() {
 fn connections_are_followed_until_the_client_hangs_up() {
     let switch = Running::start();
     let fake = switch.switch.clone();
+    let told = Arc::new(AtomicBool::new(false));
+    let was_told = told.clone();
     let feeder = std::thread::spawn(move || {
         let (sender, missed) = loop {
             if let Some(follower) = fake.followers.lock().unwrap().first() {
@@ -336,8 +340,8 @@ fn connections_are_followed_until_the_client_hangs_up() {
             std::thread::sleep(Duration::from_millis(1));
         };
         sender.blocking_send(ConnectionEvent::New { connection: fake_connection(1) }).unwrap();
-        while sender.capacity() < sender.max_capacity() {
-            std::thread::yield_now();
+        while !was_told.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1));
         }
         missed.fetch_add(5, Ordering::Relaxed);
         let ended = ConnectionEvent::Ended { connection: fake_connection(1), why: "expired".into() };
@@ -352,6 +356,7 @@ fn connections_are_followed_until_the_client_hangs_up() {
     let take = |piece: &[u8]| {
         lines.extend_from_slice(piece);
         let count = lines.iter().filter(|byte| **byte == b'\n').count();
+        told.store(count >= 2, Ordering::Release);
         Ok(if count == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     };
     switch.client().stream("/v1/conntrack/events", std::future::pending(), take).unwrap();

@@ -424,6 +424,9 @@ impl Bindings {
         let paired = host.map(|host| usize::from(self.hosts[host].place));
         let pool = self.pools.get(usize::from(inside.zone)).and_then(Option::as_deref);
         let (place, port) = pool.ok_or(NoBinding::NoPool)?.choose(inside, paired, host_hash, random)?;
+        if self.slots.is_full() || host.is_none() && self.hosts.is_full() {
+            return Err(NoBinding::Full);
+        }
         Ok(Place { host, host_hash, place, port })
     }
 

@@ -33,6 +33,11 @@ impl<T: Item> Slab<T> {
         self.taken
     }
 
+    /// Whether there is no room for another one.
+    pub(super) fn is_full(&self) -> bool {
+        self.vacant == 0 && self.items.len() == self.items.capacity()
+    }
+
     /// Bytes that it takes once all of it is in use.
     pub(super) fn bytes(&self) -> usize {
         self.items.capacity() * size_of::<T>()

@@ -45,7 +45,7 @@ fn the_journal_has_what_happens_while_it_is_kept() {
 
 #[test]
 fn a_full_journal_counts_what_it_leaves_out() {
-    let mut tracker = Tracker::new(Limits { entries: 5000, per_guest: 5000 }, SETTINGS, 3);
+    let mut tracker = Tracker::new(Limits { entries: 6000, per_guest: 6000 }, SETTINGS, 3);
     tracker.keep_journal(true);
     for port in 0..5000 {
         let _ = track(&mut tracker, &tuple(17, port), &NEW, &DATA, 0).unwrap();
