@@ -338,7 +338,12 @@ fn segment_flags(flags: u8, first: bool, last: bool) -> u8 {
 
 /// Adds up to `room` bytes of the part `range` of `source` to `target`; where it stopped in `source`.
 #[inline]
-fn fill(target: &mut Frame, source: &Frame, range: std::ops::Range<usize>, room: usize) -> Option<usize> {
+pub(super) fn fill(
+    target: &mut Frame,
+    source: &Frame,
+    range: std::ops::Range<usize>,
+    room: usize,
+) -> Option<usize> {
     let (old, count) = (target.len(), range.len().min(room));
     if source.is_linear() {
         target.append(source.head().get(range.start..range.start + count)?)?;

@@ -193,6 +193,35 @@ fn a_packet_without_a_route_or_too_long_is_told_about() {
     sw.forget();
 }
 
+/// Without the flag "don't fragment" (RFC 791, 3.1), and the checksum right again.
+fn may_be_cut(wire: Wire) -> Wire {
+    assert_eq!(wire.bytes[20..22], [0x40, 0]);
+    let sum = u16::from_be_bytes([wire.bytes[24], wire.bytes[25]]);
+    let (sum, over) = sum.overflowing_add(0x4000);
+    wire.patch(20, &[0, 0]).patch(24, &(sum + u16::from(over)).to_be_bytes())
+}
+
+/// RFC 1812, 4.2.2.7.
+#[test]
+fn a_packet_that_may_be_cut_is_cut() {
+    let mut sw = settled(TWO);
+    let sent =
+        may_be_cut(spec(&format!("eth src={A} dst={RED} ip src=10.0.1.10 dst=10.0.2.11 udp len=1400")));
+    sw.send("a", sent.clone());
+    let [first, second] = [sw.take("b"), sw.take("b")];
+    // 1380 bytes, less what is no multiple of 8, behind the header.
+    assert_eq!((first.len(), second.len()), (34 + 1376, 34 + 1408 - 1376));
+    assert_eq!(
+        (&first.bytes[20..22], &second.bytes[20..22]),
+        (&[0x20, 0][..], &[0, 172][..]),
+        "flags, offset"
+    );
+    assert_eq!([&first.bytes[34..], &second.bytes[34..]].concat(), sent.bytes[34..]);
+    sw.expect_nothing("a");
+    sw.expect_nothing("b");
+    sw.forget();
+}
+
 #[test]
 fn errors_are_limited_for_each_interface() {
     let mut sw = settled(TWO);

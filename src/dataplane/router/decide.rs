@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::cut::{self, Parts};
 use super::errors::tell;
 use super::{At, Context, HEADER, Stop, clamp, drop_at, leave, load, next};
 use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
@@ -10,7 +11,7 @@ use crate::dataplane::nat::carried::piece;
 use crate::dataplane::nat::{Asked, Plan};
 use crate::dataplane::tracer::Tracer;
 use crate::dataplane::{rewrite, segment};
-use crate::frame::Frame;
+use crate::frame::{Frame, Offload};
 use crate::services::icmp::Problem;
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
@@ -59,6 +60,11 @@ fn go(
     match way {
         // Only who has no ports yet is asked for them.
         Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, cx),
+        Ok(Way::Out(to, next)) if is_long(&frame, &to) => {
+            if let Err(reason) = leave_in_parts(frame, &to, next, cx) {
+                drop_at(at.index, reason, cx);
+            }
+        }
         Ok(Way::Out(to, next)) => leave(frame, &to, next, cx),
         Ok(Way::Home) => return Some(frame),
         Err(Stop::Drop(reason)) => drop_at(at.index, reason, cx),
@@ -68,6 +74,35 @@ fn go(
         }
     }
     None
+}
+
+/// Whether a packet, or each segment that it is to become, is too long for the network that it goes to.
+fn is_long(frame: &Frame, to: &At<'_>) -> bool {
+    frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len
+}
+
+/// Sends on what is too long for the network that it goes to.
+#[cold]
+fn leave_in_parts(
+    frame: Frame,
+    to: &At<'_>,
+    next: u128,
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Result<(), DropReason> {
+    cx.tracer.say("router", || format!("too long for an MTU of {}: cut into fragments", to.interface.mtu));
+    let mut packets = Vec::new();
+    if frame.offload.gso() == Offload::GSO_NONE {
+        packets.push(frame);
+    } else {
+        segment::segment_into(frame, &mut cx.shard.pool, true, |segment| packets.push(segment))?;
+    }
+    for packet in packets {
+        let mut parts = Parts::new(packet, to.port.plain_len)?;
+        while let Some(part) = parts.next(&mut cx.shard.pool)? {
+            leave(part, to, next, cx);
+        }
+    }
+    Ok(())
 }
 
 /// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
@@ -264,12 +299,12 @@ pub(super) fn say_ends(packet: &[u8], transport: usize) -> String {
     format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
 }
 
-/// Whether a packet has a hop left, and fits the network that it goes to.
+/// Whether a packet has a hop left, and fits the network that it goes to or may be cut.
 fn check_hop(frame: &Frame, hops: u8, to: &At<'_>) -> Result<(), Stop> {
     if hops <= 1 {
         return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
-    if frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len {
+    if is_long(frame, to) && !cut::may_be(frame) {
         return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
     Ok(())

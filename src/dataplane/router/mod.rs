@@ -22,6 +22,7 @@
 //! Accounting: to the interface that a packet came by it is `tx`; to the one that it leaves by it is `rx`, and ends there as
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
+mod cut;
 mod decide;
 pub(super) mod errors;
 mod leads;
