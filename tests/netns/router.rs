@@ -46,24 +46,24 @@ network = "public"
 external_fixed_ips = ["203.0.113.100", "2001:db8:a::2"]
 "#;
 
-const FLOATING: &str =
+pub(crate) const FLOATING: &str =
     "[[floating_ip]]\nfloating_network = \"public\"\nfloating_ip_address = \"203.0.113.150\"\nport = \"web\"";
-const FORWARDED: &str = r#"[[floating_ip]]
+pub(crate) const FORWARDED: &str = r#"[[floating_ip]]
 floating_network = "public"
 floating_ip_address = "203.0.113.151"
 port_forwardings = [{ protocol = "tcp", external_port = 8080, port = "guest", internal_port = 5201 }]"#;
 
-struct Scene {
-    lab: Lab,
-    world: Namespace,
-    guest: Namespace,
-    web: Namespace,
-    green: Namespace,
+pub(crate) struct Scene {
+    pub(crate) lab: Lab,
+    pub(crate) world: Namespace,
+    pub(crate) guest: Namespace,
+    pub(crate) web: Namespace,
+    pub(crate) green: Namespace,
 }
 
 impl Scene {
     /// `kind` is that of the port to the world: a veth by AF_XDP or AF_PACKET.
-    fn new(kind: &str, settings: &str) -> Scene {
+    pub(crate) fn new(kind: &str, settings: &str) -> Scene {
         let mut lab = Lab::new();
         lab.settings = settings.to_owned();
         lab.add(WORLD);
@@ -90,7 +90,7 @@ impl Scene {
         Scene { lab, world, guest, web, green }
     }
 
-    fn start(mut self, more: &str) -> Scene {
+    pub(crate) fn start(mut self, more: &str) -> Scene {
         self.lab.add(more);
         self.lab.start();
         for (ns, gateway) in [(&self.guest, "10.0.0.1"), (&self.web, "10.0.0.1"), (&self.green, "10.0.1.1")] {
@@ -104,12 +104,12 @@ impl Scene {
     }
 }
 
-fn ping(ns: &Namespace, address: &str, options: &str) -> Output {
+pub(crate) fn ping(ns: &Namespace, address: &str, options: &str) -> Output {
     ns.command("ping").args(["-n", "-q"]).args(options.split_whitespace()).arg(address).output().unwrap()
 }
 
 #[track_caller]
-fn reaches(ns: &Namespace, address: &str, options: &str) {
+pub(crate) fn reaches(ns: &Namespace, address: &str, options: &str) {
     let output = ping(ns, address, &format!("-c 3 -i 0.05 -w 20 {options}"));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains(" 0% packet loss"), "{} to {address} {options}: {said}", ns.name);
@@ -117,7 +117,7 @@ fn reaches(ns: &Namespace, address: &str, options: &str) {
 
 /// A second of TCP, in megabits a second.
 #[track_caller]
-fn tcp(server: &Namespace, client: &Namespace, address: &str, port: &str) -> f64 {
+pub(crate) fn tcp(server: &Namespace, client: &Namespace, address: &str, port: &str) -> f64 {
     let mut listening =
         server.command("iperf3").args(["-s", "-1"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     eventually("iperf3 listens", || {
