@@ -20,8 +20,8 @@ const GUESTS: u32 = 16;
 const WORLD: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
 const LAB: &str = r#"
 [conntrack]
-max_entries = 1100000
-max_entries_per_guest = 1100000
+max_entries = ENTRIES
+max_entries_per_guest = ENTRIES
 
 [[physical_network]]
 name = "provider"
@@ -63,6 +63,8 @@ network = "public"
 external_fixed_ips = [SNAT]
 "#;
 
+/// Entries where none are configured, which is what has less.
+const DEFAULT: u32 = 262_144;
 /// SNAT addresses: a protocol has some 64 000 ports at each.
 const POOL: u32 = 32;
 
@@ -89,9 +91,10 @@ fn address(network: u8, n: u32) -> Ipv4Addr {
 }
 
 impl Lab {
-    fn new(floating: bool) -> Lab {
+    fn new(floating: bool, connections: u32) -> Lab {
         let pool: Vec<String> = (0..POOL).map(|n| format!("\"203.0.113.{}\"", 100 + n)).collect();
-        let mut text = LAB.replace("SNAT", &pool.join(", "));
+        let mut text =
+            LAB.replace("SNAT", &pool.join(", ")).replace("ENTRIES", &connections.max(DEFAULT).to_string());
         for (network, name) in [(0, "blue"), (1, "green")] {
             for n in 0..GUESTS {
                 text += &format!(
@@ -257,7 +260,7 @@ fn run<S>(
 
 fn routed(c: &mut Criterion) {
     let mut random = Random(1);
-    run(c, (|| Lab::new(false), |lab| lab), "routed", |lab| {
+    run(c, (|| Lab::new(false, 0), |lab| lab), "routed", |lab| {
         let n = random.below(GUESTS);
         let of = |to| Packet { source: address(0, n), destination: address(1, to), ports: (7, 7) };
         let packets = (0..BURST).map(|_| lab.out(&of(random.below(GUESTS)))).collect();
@@ -274,7 +277,7 @@ struct Established {
 
 impl Established {
     fn new(floating: bool, connections: u32) -> Established {
-        let mut lab = Lab::new(floating);
+        let mut lab = Lab::new(floating, connections);
         let answers: Vec<Packet> = (0..connections).map(|n| lab.answer(&connection(n))).collect();
         for answer in &answers {
             let back = lab.back(answer);
@@ -307,7 +310,7 @@ fn established(c: &mut Criterion, floating: bool, connections: u32) {
 
 fn new_sessions(c: &mut Criterion) {
     let mut n = 0;
-    run(c, (|| Lab::new(false), |lab| lab), "SNAT, new sessions", |lab| {
+    run(c, (|| Lab::new(false, MAPPINGS * GUESTS), |lab| lab), "SNAT, new sessions", |lab| {
         let translator = lab.bench.shard.nat.as_mut().expect("a translator");
         if translator.tracker.len() > MAPPINGS * GUESTS - BURST as u32 {
             translator.flush(|_| true);

@@ -58,24 +58,12 @@ pub(super) fn forward(
     if !classified.is_group
         && let Some(to) = shard.fdb.lookup(classified.destination)
     {
-        if to == classified.ingress {
-            return Err(DropReason::SamePort);
-        }
         tracer.say("bridge", || {
             let name = tables.port(to).map_or("?", |port| &port.name);
             format!("{} is behind port {name}", classified.destination.key.mac())
         });
         let exit = Exit { to, index: classified.network, network, from_tunnel: classified.from_tunnel };
-        return match egress::admit(&frame, &exit, tables) {
-            Ok(port) => {
-                egress::send(frame, &exit, port, (tables, shard), out, tracer).map(|()| Sent::Forwarded)
-            }
-            Err(Refused::Drop(reason)) => Err(reason),
-            Err(Refused::TooBig(mtu)) => {
-                let back = (classified.ingress, classified.network);
-                answer::too_big(&frame, mtu, back, (tables, shard), out, tracer)
-            }
-        };
+        return send_to(frame, &exit, classified.ingress, (tables, shard), out, tracer);
     }
     if classified.is_group
         && !network.hosts.is_empty()
@@ -93,6 +81,28 @@ pub(super) fn forward(
         }
     });
     flood(frame, classified, (tables, network), shard, out, tracer)
+}
+
+/// Sends a frame to the one port that it is for.
+#[inline(always)]
+pub(super) fn send_to(
+    frame: Frame,
+    exit: &Exit<'_>,
+    ingress: PortIdx,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    if exit.to == ingress {
+        return Err(DropReason::SamePort);
+    }
+    match egress::admit(&frame, exit, tables) {
+        Ok(port) => egress::send(frame, exit, port, (tables, shard), out, tracer).map(|()| Sent::Forwarded),
+        Err(Refused::Drop(reason)) => Err(reason),
+        Err(Refused::TooBig(mtu)) => {
+            answer::too_big(&frame, mtu, (ingress, exit.index), (tables, shard), out, tracer)
+        }
+    }
 }
 
 /// Copies the frame to every port of the network that is up, but the one it came from, and into tunnels unless it came out

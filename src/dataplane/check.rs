@@ -156,6 +156,45 @@ pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReaso
     Ok(header)
 }
 
+/// What counts of a packet that needs no second look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Simple {
+    /// Who sent it.
+    pub source: u32,
+    /// Whom it is for.
+    pub destination: u32,
+    /// Bytes of the packet from its IP header on, without Ethernet's padding.
+    pub len: u32,
+    /// The transport protocol.
+    pub protocol: u8,
+}
+
+/// Where the transport header of a simple packet begins.
+pub const SIMPLE_TRANSPORT: usize = ipv4::HEADER;
+
+/// What nearly all IPv4 packets are: [`check_v4`] has nothing against it, it has no options, is whole, may be routed, and has
+/// a hop left. Nothing: it is none of these, and [`check_v4`] says what it is.
+#[inline(always)]
+pub fn simple_v4(packet: &[u8], len: usize) -> Option<Simple> {
+    let head: &[u8; ipv4::HEADER] = packet.first_chunk()?;
+    let [version, _, t0, t1, _, _, f0, f1, hops, protocol, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *head;
+    let total = u16::from_be_bytes([t0, t1]);
+    let source = u32::from_be_bytes([s0, s1, s2, s3]);
+    let destination = u32::from_be_bytes([d0, d1, d2, d3]);
+    let parts = u16::from_be_bytes([f0, f1]) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET);
+    // All at once: one branch that is almost always taken.
+    let simple = (version == PLAIN)
+        & (total >= HEADERS.0)
+        & (usize::from(total) <= len)
+        & (parts == 0)
+        & (hops > 1)
+        & !is_special_v4(source)
+        & !is_special_v4(destination)
+        & (source != destination)
+        & (Sum::of_array(head).fold() == 0xffff);
+    simple.then_some(Simple { source, destination, len: u32::from(total), protocol })
+}
+
 /// The length and the sum of a header that is not plain.
 #[cold]
 fn long_header(packet: &[u8]) -> Result<(u16, Sum), DropReason> {

@@ -134,6 +134,7 @@ pub struct Fdb {
     per_network: Vec<u32>,
     per_port: Vec<u32>,
     evicted: u64,
+    generation: u32,
 }
 
 /// A key and the two buckets that it may stand in: worked out once, used for both learning and look-up.
@@ -158,6 +159,7 @@ impl Fdb {
             per_network: Vec::new(),
             per_port: Vec::new(),
             evicted: 0,
+            generation: 0,
         }
     }
 
@@ -169,6 +171,12 @@ impl Fdb {
     /// Learned entries that had to go for others because their buckets were full.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// Counts up whenever an address is behind another port than before, or behind none.
+    #[inline(always)]
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Works out where `key` may stand and brings the first place near, ahead of [`Fdb::lookup`] or [`Fdb::learn`].
@@ -334,7 +342,9 @@ impl Fdb {
         }
     }
 
+    /// An entry is gone.
     fn uncount(&mut self, slot: Slot) {
+        self.generation = self.generation.wrapping_add(1);
         if !slot.is_static {
             let network = FdbKey(slot.key).network().index();
             let (n, p) =
@@ -399,6 +409,7 @@ impl Fdb {
     pub fn resized(&self, capacity: usize) -> Fdb {
         let mut fdb = Fdb::new(capacity, self.aging, self.seed);
         fdb.evicted = self.evicted;
+        fdb.generation = self.generation.wrapping_add(1);
         for entry in self.iter() {
             fdb.put(entry.key, entry.port, entry.seen, entry.is_static);
         }

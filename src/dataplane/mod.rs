@@ -86,8 +86,8 @@ pub struct Shard {
     delivered: Box<Delivered>,
     /// An empty one that takes turns with it.
     spare: Option<Box<Delivered>>,
-    /// Where addresses lead, that packets were sent to lately.
-    leads: Leads,
+    /// Where addresses lead that packets were sent to lately: those of IPv4, and those of IPv6.
+    leads: (Leads<u64>, Leads<(u128, u16)>),
     /// How many ICMP errors each router's interface may still cause.
     errors: Vec<Bucket>,
     fdb_epoch: u64,
@@ -109,7 +109,7 @@ impl Shard {
             neighbours: Neighbours::new(seed),
             nat: None,
             gateways: Gateways::default(),
-            leads: Leads::new(seed),
+            leads: (Leads::new(seed), Leads::new(seed)),
             delivered: Box::default(),
             spare: None,
             errors: Vec::new(),

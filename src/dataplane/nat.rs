@@ -28,8 +28,8 @@ use std::net::Ipv4Addr;
 use super::check::{Header, check_v4};
 use super::conntrack::binding::{BindingRef, Inside, NoBinding, Outside, Slice};
 use super::conntrack::{
-    Bindings, Direction, Entry, EntryRef, Limits, New, Probe, Refused, Seen, Settings, Timeouts, Tracker,
-    Tuple, Verdict, Why,
+    Bindings, Direction, Entry, EntryRef, Guess, Limits, New, Refused, Seen, Settings, Timeouts, Tracker,
+    Tuple, V4Probe, V4Tuple, Verdict, Why,
 };
 use super::fragments::{self, Fragments};
 use super::rewrite::{self, Rewrite, Transport};
@@ -87,15 +87,14 @@ impl Known<'_> {
 
     /// What makes of the packet with these ends what it becomes.
     #[inline(always)]
-    pub(super) fn rewrite(&self, tuple: &Tuple) -> Rewrite {
-        let [source, destination, ports] = self.entry.becomes(self.direction);
-        let to = rewrite::Tuple {
-            source: Ipv4Addr::from_bits(source),
-            destination: Ipv4Addr::from_bits(destination),
-            source_port: (ports >> 16) as u16,
-            destination_port: (ports & 0xffff) as u16,
+    pub(super) fn rewrite(&self, tuple: &V4Tuple) -> Rewrite {
+        let ends = |tuple: &V4Tuple| {
+            let ((source, destination), (source_port, destination_port)) = (tuple.addresses(), tuple.ports());
+            let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
+            rewrite::Tuple { source, destination, source_port, destination_port }
         };
-        Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &to)
+        let to = self.entry.becomes(self.direction);
+        Rewrite::new(Transport::of(tuple.protocol()), &ends(tuple), &ends(&to))
     }
 }
 
@@ -192,8 +191,14 @@ impl Translator {
     /// The connection of a packet, if what it says was decided under these tables, and what is kept for the packet's
     /// direction.
     #[inline(always)]
-    pub(super) fn seek(&self, probe: &Probe, epoch: u32, now: u32) -> Option<Known<'_>> {
-        let (at, direction) = self.tracker.find(probe, now)?;
+    pub(super) fn seek(
+        &self,
+        probe: &V4Probe,
+        guess: Option<Guess>,
+        epoch: u32,
+        now: u32,
+    ) -> Option<Known<'_>> {
+        let (at, direction) = self.tracker.find_v4(probe, guess, now)?;
         let entry = self.tracker.entry(at).filter(|entry| entry.epoch() == epoch)?;
         Some(Known { at, direction, entry })
     }

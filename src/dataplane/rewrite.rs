@@ -168,11 +168,16 @@ impl Rewrite {
     /// do not count.
     #[inline(always)]
     pub fn new(kind: Transport, from: &Tuple, to: &Tuple) -> Rewrite {
-        let addresses = delta(&from.addresses(), &to.addresses());
-        let ports = delta(&from.ports(), &to.ports());
+        let word = |old: u32, new: u32| Sum::of_u32(new) + Sum::of_u32(!old);
+        let half = |old: u16, new: u16| Sum::from(new) + Sum::from(!old);
+        let addresses = word(from.source.to_bits(), to.source.to_bits())
+            + word(from.destination.to_bits(), to.destination.to_bits());
+        let source_port = half(from.source_port, to.source_port);
         let transport = match kind {
-            Transport::Tcp | Transport::Udp | Transport::Dccp => addresses + ports,
-            Transport::IcmpQuery => delta(&from.source_port.to_be_bytes(), &to.source_port.to_be_bytes()),
+            Transport::Tcp | Transport::Udp | Transport::Dccp => {
+                addresses + source_port + half(from.destination_port, to.destination_port)
+            }
+            Transport::IcmpQuery => source_port,
             Transport::Other => Sum::ZERO,
         };
         Rewrite {

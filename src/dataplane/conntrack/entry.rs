@@ -5,7 +5,7 @@
 
 use super::slab::{Chain, Item, Links};
 use super::tcp::{Invalid, Tcp};
-use super::{Direction, Probe, Tuple, v4};
+use super::{Direction, Probe, Tuple, V4Tuple, v4};
 
 /// What a connection's life depends on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -179,19 +179,23 @@ impl Entry {
     /// Whether a packet with the probed tuple goes in this direction of the connection.
     #[inline(always)]
     pub(super) fn is(&self, direction: Direction, probe: &Probe) -> bool {
-        let tuple = &probe.tuple;
-        let ports = self.ports[direction.index()] == [tuple.source_port, tuple.destination_port];
-        let rest = self.zone == tuple.zone && self.protocol == tuple.protocol;
-        let addresses = if self.flags & V6 == 0 {
-            let [a, b, c, d] = self.addresses;
-            let own = if direction == Direction::Original { [a, b] } else { [c, d] };
+        if self.flags & V6 == 0 {
             // The family, too: an IPv6 address may end as an IPv4 one does.
-            own == tuple.v4() && tuple.is_v4()
+            probe.tuple.is_v4() && self.is_v4(direction, &V4Tuple::from(&probe.tuple))
         } else {
-            self.tuple(direction) == *tuple
-        };
+            self.tuple(direction) == probe.tuple
+        }
+    }
+
+    /// As [`Entry::is`], of an IPv4 tuple.
+    #[inline(always)]
+    pub(super) fn is_v4(&self, direction: Direction, tuple: &V4Tuple) -> bool {
+        let at = direction.index();
+        let [source_port, destination_port] = self.ports[at];
+        let addresses = (self.addresses[at * 2], self.addresses[at * 2 + 1]);
+        let own = V4Tuple::new(self.zone, self.protocol, addresses, (source_port, destination_port));
         // All at once: one branch that is almost always taken.
-        ports & rest & addresses
+        (own.addresses == tuple.addresses) & (own.rest == tuple.rest) & (self.flags & V6 == 0)
     }
 
     /// The tuple of the packets that go in a direction.
@@ -215,12 +219,13 @@ impl Entry {
         self.tuple(direction.opposite()).reversed()
     }
 
-    /// As [`Entry::translated`], of an IPv4 entry: source, destination, and both ports, the source port in the high half.
+    /// As [`Entry::translated`], of an IPv4 entry.
     #[inline(always)]
-    pub fn becomes(&self, direction: Direction) -> [u32; 3] {
+    pub fn becomes(&self, direction: Direction) -> V4Tuple {
         let other = direction.opposite().index();
-        let [destination_port, source_port] = self.ports[other].map(u32::from);
-        [self.addresses[other * 2 + 1], self.addresses[other * 2], source_port << 16 | destination_port]
+        let [destination_port, source_port] = self.ports[other];
+        let addresses = (self.addresses[other * 2 + 1], self.addresses[other * 2]);
+        V4Tuple::new(self.zone, self.protocol, addresses, (source_port, destination_port))
     }
 
     /// Its state.
@@ -370,10 +375,10 @@ mod tests {
         assert_eq!((entry.tuple(Direction::Original), entry.tuple(Direction::Reply)), (original, reply));
         let outside = Tuple { source: v4(0xc633_6401), source_port: 6000, ..original };
         assert_eq!(entry.translated(Direction::Original), outside);
-        assert_eq!(entry.becomes(Direction::Original), [0xc633_6401, 0x0808_0808, 6000 << 16 | 53]);
+        assert_eq!(entry.becomes(Direction::Original), V4Tuple::from(&outside));
         let inside = Tuple { destination: v4(0x0a00_0001), destination_port: 5000, ..reply };
         assert_eq!(entry.translated(Direction::Reply), inside);
-        assert_eq!(entry.becomes(Direction::Reply), [0x0808_0808, 0x0a00_0001, 53 << 16 | 5000]);
+        assert_eq!(entry.becomes(Direction::Reply), V4Tuple::from(&inside));
         let v6 = Tuple { source: 0x2001_0db8 << 96 | 1, destination: u128::MAX - 5, ..OUT };
         let entry = Entry::new(&v6, &v6.reversed(), 3, true).unwrap();
         assert_eq!((entry.tuple(Direction::Original), entry.tuple(Direction::Reply)), (v6, v6.reversed()));

@@ -85,18 +85,11 @@ impl Tuple {
 
     #[inline(always)]
     fn hash(&self, keys: &[u64; 4]) -> u64 {
-        let rest = u64::from(self.source_port)
-            | u64::from(self.destination_port) << 16
-            | u64::from(self.zone) << 32
-            | u64::from(self.protocol) << 48;
-        let addresses = if self.is_v4() {
-            let [source, destination] = self.v4();
-            u64::from(source) << 32 | u64::from(destination)
-        } else {
-            self.hash_v6(keys)
-        };
-        // Two rounds: after one, tuples that count up on a lattice still crowd some buckets.
-        fold(fold(addresses ^ keys[0], rest ^ keys[1]), keys[2] | 1)
+        if self.is_v4() {
+            return V4Tuple::from(self).hash(keys);
+        }
+        let rest = rest(self.zone, self.protocol, (self.source_port, self.destination_port));
+        fold(fold(self.hash_v6(keys) ^ keys[0], rest ^ keys[1]), keys[2] | 1)
     }
 
     #[inline(never)]
@@ -107,6 +100,71 @@ impl Tuple {
         };
         fold(one(self.source, keys[2]) ^ keys[0], one(self.destination, keys[3]) ^ keys[1])
     }
+}
+
+/// An IPv4 tuple in two words: what the path compares and hashes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct V4Tuple {
+    /// Source and destination, the source in the high half.
+    addresses: u64,
+    rest: u64,
+}
+
+/// What a tuple has besides its addresses.
+#[inline(always)]
+fn rest(zone: u16, protocol: u8, ports: (u16, u16)) -> u64 {
+    u64::from(ports.0) | u64::from(ports.1) << 16 | u64::from(zone) << 32 | u64::from(protocol) << 48
+}
+
+impl From<&Tuple> for V4Tuple {
+    #[inline(always)]
+    fn from(tuple: &Tuple) -> V4Tuple {
+        let [source, destination] = tuple.v4();
+        let ports = (tuple.source_port, tuple.destination_port);
+        V4Tuple::new(tuple.zone, tuple.protocol, (source, destination), ports)
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // parts of words
+impl V4Tuple {
+    /// A tuple of its parts. Each pair is source and destination.
+    #[inline(always)]
+    pub fn new(zone: u16, protocol: u8, addresses: (u32, u32), ports: (u16, u16)) -> V4Tuple {
+        let addresses = u64::from(addresses.0) << 32 | u64::from(addresses.1);
+        V4Tuple { addresses, rest: rest(zone, protocol, ports) }
+    }
+
+    /// Source and destination.
+    #[inline(always)]
+    pub fn addresses(&self) -> (u32, u32) {
+        ((self.addresses >> 32) as u32, self.addresses as u32)
+    }
+
+    /// Source port and destination port.
+    #[inline(always)]
+    pub fn ports(&self) -> (u16, u16) {
+        (self.rest as u16, (self.rest >> 16) as u16)
+    }
+
+    /// The IP protocol.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        (self.rest >> 48) as u8
+    }
+
+    #[inline(always)]
+    fn hash(&self, keys: &[u64; 4]) -> u64 {
+        // Two rounds: after one, tuples that count up on a lattice still crowd some buckets.
+        fold(fold(self.addresses ^ keys[0], self.rest ^ keys[1]), keys[2] | 1)
+    }
+}
+
+/// As [`Probe`], of an IPv4 tuple.
+#[derive(Clone, Copy, Debug)]
+pub struct V4Probe {
+    /// The tuple.
+    pub tuple: V4Tuple,
+    hash: u64,
 }
 
 /// Which way a packet goes, seen from its connection.
@@ -146,6 +204,10 @@ pub struct Probe {
     pub tuple: Tuple,
     hash: u64,
 }
+
+/// What may be the entry of a probe, and the direction in it: good for a look only.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess(u32);
 
 /// An entry's place. Good until the next insertion, removal or sweep, any of which may give the place to another connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

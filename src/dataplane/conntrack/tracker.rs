@@ -18,7 +18,7 @@ use super::index::{self, Index, prefetch};
 use super::slab::Slab;
 use super::tcp::{Invalid, Step, Tcp};
 use super::wheel::{Due, Wheel};
-use super::{Direction, EntryRef, Probe, Seen, Tuple, Verdict};
+use super::{Direction, EntryRef, Guess, Probe, Seen, Tuple, V4Probe, V4Tuple, Verdict};
 
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
@@ -212,22 +212,56 @@ impl Tracker {
         Probe { tuple: *tuple, hash }
     }
 
+    /// As [`Tracker::probe`], of an IPv4 tuple.
+    #[inline(always)]
+    pub fn probe_v4(&self, tuple: V4Tuple) -> V4Probe {
+        let hash = tuple.hash(&self.keys);
+        self.index.prefetch(hash);
+        V4Probe { tuple, hash }
+    }
+
     /// The second step, when others have been probed: brings the entry near.
     #[inline(always)]
     pub fn approach(&self, probe: &Probe) {
-        if let Some(number) = self.index.guess(probe.hash) {
-            let entry = &self.entries[number >> 1];
-            prefetch(entry);
-            if probe.tuple.protocol == TCP {
-                prefetch(&entry.tcp);
-            }
+        let _ = self.approach_hash(probe.hash, probe.tuple.protocol);
+    }
+
+    /// As [`Tracker::approach`], of an IPv4 tuple. What it found helps [`Tracker::find_v4`].
+    #[inline(always)]
+    pub fn approach_v4(&self, probe: &V4Probe) -> Option<Guess> {
+        self.approach_hash(probe.hash, probe.tuple.protocol())
+    }
+
+    #[inline(always)]
+    fn approach_hash(&self, hash: u64, protocol: u8) -> Option<Guess> {
+        let number = self.index.guess(hash)?;
+        let entry = self.entries.get(number >> 1)?;
+        prefetch(entry);
+        if protocol == TCP {
+            prefetch(&entry.tcp);
         }
+        Some(Guess(number))
     }
 
     /// The connection of a probed tuple, and which way the packet goes in it.
     #[inline(always)]
     pub fn find(&self, probe: &Probe, now: u32) -> Option<(EntryRef, Direction)> {
         let number = self.find_number(probe)?;
+        (self.entries[number >> 1].expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number)))
+    }
+
+    /// As [`Tracker::find`], of an IPv4 tuple.
+    #[inline(always)]
+    pub fn find_v4(&self, probe: &V4Probe, guess: Option<Guess>, now: u32) -> Option<(EntryRef, Direction)> {
+        let is = |number: u32| {
+            self.entries
+                .get(number >> 1)
+                .is_some_and(|entry| entry.is_v4(Direction::of(number), &probe.tuple))
+        };
+        let number = match guess {
+            Some(Guess(number)) if is(number) => number,
+            _ => self.index.find(probe.hash, is)?,
+        };
         (self.entries[number >> 1].expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number)))
     }
 

@@ -55,48 +55,60 @@ pub(in crate::dataplane) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), Dro
 }
 
 /// Reads what counts of the transport header.
-#[inline(always)]
 pub(in crate::dataplane) fn carried(
     packet: &[u8],
     header: &Header<Ipv4Addr>,
     router: RouterIdx,
 ) -> Result<Carried, DropReason> {
-    let Header { protocol: kind, transport, len, .. } = *header;
-    let rest = packet.get(usize::from(transport)..).ok_or(DropReason::TransportTruncated)?;
-    let flow = |ports| Ok(Carried::Flow { ports, tcp: None, is_echo: false });
-    match kind {
-        protocol::TCP => {
-            let head: &[u8; tcp::HEADER] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            let [p0, p1, p2, p3, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
-            let header = u32::from(offset >> 4) * 4;
-            let segment = Segment {
-                seq: u32::from_be_bytes([s0, s1, s2, s3]),
-                ack: u32::from_be_bytes([a0, a1, a2, a3]),
-                len: len.saturating_sub(u32::from(transport) + header),
-                window: u16::from_be_bytes([w0, w1]),
-                flags,
-                scale: if flags & tcp::SYN != 0 { tcp::window_scale(rest) } else { None },
-            };
-            let ports = (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3]));
-            Ok(Carried::Flow { ports, tcp: Some(segment), is_echo: false })
-        }
-        protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
-            let &[a, b, c, d] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
-            flow((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    let transport = packet.get(usize::from(header.transport)..).ok_or(DropReason::TransportTruncated)?;
+    let message = transport.first().filter(|_| header.protocol == protocol::ICMP && transport.len() >= 8);
+    if let Some(kind) = message.filter(|kind| !QUERIES.contains(kind)) {
+        return if ERRORS.contains(kind) {
+            quoted(transport, router).map(Carried::Error).ok_or(DropReason::IcmpQuote)
+        } else {
+            Err(DropReason::NatUnmatched)
+        };
+    }
+    let ports = flow(transport, header.protocol).ok_or(DropReason::TransportTruncated)?;
+    let tcp = if header.protocol == protocol::TCP {
+        let len = header.len.saturating_sub(u32::from(header.transport));
+        Some(segment(transport, len).ok_or(DropReason::TransportTruncated)?)
+    } else {
+        None
+    };
+    Ok(Carried::Flow { ports, tcp, is_echo: message == Some(&ECHO) })
+}
+
+/// The ports of a flow, or what stands for them; nothing: it is an ICMP message of no flow, or cut off.
+#[inline(always)]
+pub(in crate::dataplane) fn flow(transport: &[u8], protocol: u8) -> Option<(u16, u16)> {
+    match protocol {
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
+            let &[a, b, c, d] = transport.first_chunk()?;
+            Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
         }
         protocol::ICMP => {
-            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk().ok_or(DropReason::TransportTruncated)?;
+            let &[kind, _, _, _, a, b, _, _] = transport.first_chunk()?;
             let id = u16::from_be_bytes([a, b]);
-            if QUERIES.contains(&kind) {
-                Ok(Carried::Flow { ports: (id, id), tcp: None, is_echo: kind == ECHO })
-            } else if ERRORS.contains(&kind) {
-                quoted(rest, router).map(Carried::Error).ok_or(DropReason::IcmpQuote)
-            } else {
-                Err(DropReason::NatUnmatched)
-            }
+            QUERIES.contains(&kind).then_some((id, id))
         }
-        _ => flow((0, 0)),
+        _ => Some((0, 0)),
     }
+}
+
+/// What the tracker needs of a TCP header; `len` is that of the header and the data in bytes.
+#[inline(always)]
+pub(in crate::dataplane) fn segment(transport: &[u8], len: u32) -> Option<Segment> {
+    let head: &[u8; tcp::HEADER] = transport.first_chunk()?;
+    let [_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1, ..] = *head;
+    Some(Segment {
+        seq: u32::from_be_bytes([s0, s1, s2, s3]),
+        ack: u32::from_be_bytes([a0, a1, a2, a3]),
+        len: len.saturating_sub(u32::from(offset >> 4) * 4),
+        window: u16::from_be_bytes([w0, w1]),
+        flags,
+        scale: if flags & tcp::SYN != 0 { tcp::window_scale(transport) } else { None },
+    })
 }
 
 /// The tuple of the packet that an ICMP error quotes.
@@ -111,18 +123,6 @@ fn quoted(message: &[u8], router: RouterIdx) -> Option<Tuple> {
     let source = v4_key(u32::from_be_bytes([s0, s1, s2, s3]));
     let destination = v4_key(u32::from_be_bytes([d0, d1, d2, d3]));
     let rest = quote.get(header..)?;
-    let ports = match kind {
-        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP => {
-            let &[a, b, c, d] = rest.first_chunk()?;
-            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-        }
-        protocol::ICMP => {
-            let &[kind, _, _, _, a, b, _, _] = rest.first_chunk()?;
-            let id = u16::from_be_bytes([a, b]);
-            QUERIES.contains(&kind).then_some((id, id))?
-        }
-        _ => (0, 0),
-    };
-    let (source_port, destination_port) = ports;
+    let (source_port, destination_port) = flow(rest, kind)?;
     Some(Tuple { zone: router.0, protocol: kind, source, destination, source_port, destination_port })
 }

@@ -175,7 +175,7 @@ fn way<'t>(
                 return Ok(Way::Home);
             };
             check_hop(frame, header.hops, &to)?;
-            clamp(frame, &header, at, &to);
+            clamp_whole(frame, &header, at, &to);
             rewrite::hop_v6(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
             Ok(Way::Out(to, next))
         }
@@ -225,7 +225,7 @@ fn v4<'t>(
     if !to_nat && (!leads_out || from_world) {
         let Some((to, next)) = found else { return Ok(Way::Home) };
         check_hop(frame, header.hops, &to)?;
-        clamp(frame, header, at, &to);
+        clamp_whole(frame, header, at, &to);
         rewrite::hop_v4(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
         return Ok(Way::Out(to, next));
     }
@@ -261,7 +261,7 @@ fn v4<'t>(
     }
     let Some((to, next)) = found else { return Ok(Way::Home) };
     check_hop(frame, header.hops, &to)?;
-    clamp(frame, header, at, &to);
+    clamp_whole(frame, header, at, &to);
     let transport = usize::from(header.transport);
     let offload = frame.offload;
     let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
@@ -297,6 +297,13 @@ pub(super) fn say_ends(packet: &[u8], transport: usize) -> String {
     let address = |at: usize| load::<4>(packet, at).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
     let port = |at: usize| load::<2>(packet, transport + at).map_or(0, u16::from_be_bytes);
     format!("translated: from {} port {} to {} port {}", address(12), port(0), address(16), port(2))
+}
+
+/// As [`clamp`], if the packet has its transport header.
+fn clamp_whole<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
+    if at.router.mss_clamping && header.has_transport() {
+        clamp(frame, (header.protocol, usize::from(header.transport)), at, to);
+    }
 }
 
 /// Whether a packet has a hop left, and fits the network that it goes to or may be cut.

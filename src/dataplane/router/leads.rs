@@ -6,10 +6,32 @@
 
 use super::neighbours::NeighbourRef;
 use crate::dataplane::fdb::fold;
-use crate::types::RouterIdx;
 
-/// Places: as many as fit the first two levels of a cache beside all else.
-const PLACES: usize = 2048;
+/// Places: sixteen bytes each for IPv4, a third of a cache's first level.
+const PLACES: usize = 1024;
+
+/// A router and an address, as one thing.
+pub(in crate::dataplane) trait Key: Copy + Eq + Default {
+    /// All that tells it from others, folded.
+    fn bits(self) -> u64;
+}
+
+/// An IPv4 address with its router above it.
+impl Key for u64 {
+    #[inline(always)]
+    fn bits(self) -> u64 {
+        self
+    }
+}
+
+/// An IPv6 address with its router.
+impl Key for (u128, u16) {
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // a fold
+    fn bits(self) -> u64 {
+        self.0 as u64 ^ (self.0 >> 64) as u64 ^ u64::from(self.1) << 48
+    }
+}
 
 /// Where an address leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,55 +40,65 @@ pub(super) enum Lead {
     Translated,
     /// To a neighbour.
     To(NeighbourRef),
+    /// To the world: what comes from inside is translated.
+    Out(NeighbourRef),
 }
 
-#[derive(Clone, Copy)]
-struct Place {
-    /// By [`crate::tables::tunnel::address_key`].
-    destination: u128,
-    router: RouterIdx,
+/// Of a lead's number, the bit that says that it is to the world.
+const OUT: u32 = 1 << 31;
+
+#[derive(Clone, Copy, Default)]
+struct Place<K> {
+    key: K,
     epoch: u32,
-    lead: Lead,
+    /// The neighbour's number, and [`OUT`]; 0: translated.
+    lead: u32,
 }
 
 /// See the module's documentation.
-pub(in crate::dataplane) struct Leads {
-    places: Vec<Place>,
+pub(in crate::dataplane) struct Leads<K> {
+    places: Vec<Place<K>>,
     seed: u64,
 }
 
-impl Leads {
+impl<K: Key> Leads<K> {
     /// Takes no memory before the first lead. `seed` is secret.
-    pub(in crate::dataplane) fn new(seed: u64) -> Leads {
+    pub(in crate::dataplane) fn new(seed: u64) -> Leads<K> {
         Leads { places: Vec::new(), seed }
     }
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a hash folds
-    fn place(&self, router: RouterIdx, destination: u128) -> usize {
-        let bits = destination as u64 ^ (destination >> 64) as u64 ^ u64::from(router.0) << 48;
-        (fold(bits ^ self.seed, 0x9e37_79b9_7f4a_7c15) as usize) % PLACES
+    fn place(&self, key: K) -> usize {
+        (fold(key.bits() ^ self.seed, 0x9e37_79b9_7f4a_7c15) as usize) % PLACES
     }
 
     /// Where the packets of a router to an address lead, if that is known since this epoch began.
     #[inline(always)]
-    pub(super) fn get(&self, router: RouterIdx, destination: u128, epoch: u32) -> Option<Lead> {
-        let place = self.places.get(self.place(router, destination))?;
-        let same = place.destination == destination && place.router == router && place.epoch == epoch;
-        same.then_some(place.lead)
+    pub(super) fn get(&self, key: K, epoch: u32) -> Option<Lead> {
+        let place = self.places.get(self.place(key))?;
+        let is_out = place.lead & OUT != 0;
+        let lead = match NeighbourRef::from_number(place.lead & !OUT) {
+            None => Lead::Translated,
+            Some(neighbour) if is_out => Lead::Out(neighbour),
+            Some(neighbour) => Lead::To(neighbour),
+        };
+        ((place.key == key) & (place.epoch == epoch)).then_some(lead)
     }
 
     /// Keeps a lead, in the place of an older one.
     #[cold]
-    pub(super) fn keep(&mut self, router: RouterIdx, destination: u128, epoch: u32, lead: Lead) {
-        if self.places.is_empty() {
-            // No packet is for address 0.
-            let none = Place { destination: 0, router, epoch, lead: Lead::Translated };
-            self.places = vec![none; PLACES];
-        }
-        let at = self.place(router, destination);
+    pub(super) fn keep(&mut self, key: K, epoch: u32, lead: Lead) {
+        // No packet is for address 0.
+        self.places.resize(PLACES, Place::default());
+        let lead = match lead {
+            Lead::Translated => 0,
+            Lead::To(neighbour) => neighbour.number(),
+            Lead::Out(neighbour) => neighbour.number() | OUT,
+        };
+        let at = self.place(key);
         if let Some(place) = self.places.get_mut(at) {
-            *place = Place { destination, router, epoch, lead };
+            *place = Place { key, epoch, lead };
         }
     }
 }
@@ -75,38 +107,33 @@ impl Leads {
 mod tests {
     use super::*;
 
+    fn to(number: u32) -> Lead {
+        Lead::To(NeighbourRef::from_number(number).unwrap())
+    }
+
     #[test]
     fn a_lead_counts_for_its_router_and_its_epoch() {
         let mut leads = Leads::new(7);
-        let (one, other) = (RouterIdx(1), RouterIdx(2));
-        assert_eq!(leads.get(one, 10, 1), None);
-        let lead = Lead::To(NeighbourRef::from_number(5).unwrap());
-        leads.keep(one, 10, 1, lead);
-        assert_eq!(leads.get(one, 10, 1), Some(lead));
-        assert_eq!(
-            (leads.get(other, 10, 1), leads.get(one, 11, 1), leads.get(one, 10, 2)),
-            (None, None, None)
-        );
-        leads.keep(one, 10, 2, Lead::Translated);
-        assert_eq!(leads.get(one, 10, 2), Some(Lead::Translated));
+        assert_eq!(leads.get((10, 1), 1), None);
+        leads.keep((10, 1), 1, to(5));
+        assert_eq!(leads.get((10, 1), 1), Some(to(5)));
+        assert_eq!((leads.get((10, 2), 1), leads.get((11, 1), 1), leads.get((10, 1), 2)), (None, None, None));
+        let out = Lead::Out(NeighbourRef::from_number(7).unwrap());
+        leads.keep((12, 1), 1, out);
+        assert_eq!(leads.get((12, 1), 1), Some(out));
+        leads.keep((10u128, 1u16), 2, Lead::Translated);
+        assert_eq!(leads.get((10, 1), 2), Some(Lead::Translated));
     }
 
     #[test]
     fn an_address_is_never_taken_for_another() {
         let mut leads = Leads::new(7);
-        for address in 1..10_000 {
-            leads.keep(
-                RouterIdx(1),
-                address,
-                1,
-                Lead::To(NeighbourRef::from_number(1 + address as u32).unwrap()),
-            );
+        for address in 1..10_000u32 {
+            leads.keep(u64::from(address), 1, to(address));
         }
         let kept = (1..10_000).filter(|address| {
-            let lead = leads.get(RouterIdx(1), *address, 1);
-            lead.inspect(|lead| {
-                assert_eq!(*lead, Lead::To(NeighbourRef::from_number(1 + *address as u32).unwrap()));
-            });
+            let lead = leads.get(u64::from(*address), 1);
+            assert!(lead.is_none_or(|lead| lead == to(*address)));
             lead.is_some()
         });
         assert!((PLACES / 2..=PLACES).contains(&kept.count()));

@@ -1,17 +1,16 @@
 //! The short way of simple packets. Whatever is not plain goes the long one ([`super::decide`]), so nothing here may change a
 //! packet or a connection before it is known that the packet leaves.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::decide::say_ends;
 use super::leads::Lead;
 use super::{At, Context, HEADER, address, clamp, load, next};
-use crate::dataplane::check::{Header, Scope, check_v4, check_v6};
-use crate::dataplane::conntrack::{self, Seen, Tuple, Verdict};
-use crate::dataplane::fdb::{self, FdbKey};
-use crate::dataplane::nat::carried::{Carried, carried};
-use crate::dataplane::nat::tuple;
+use crate::dataplane::check::{SIMPLE_TRANSPORT, Scope, Simple, check_v6, simple_v4};
+use crate::dataplane::conntrack::{Guess, Seen, V4Probe, V4Tuple, Verdict};
+use crate::dataplane::nat::carried;
 use crate::dataplane::rewrite;
 use crate::dataplane::router::neighbours::NeighbourRef;
 use crate::dataplane::tracer::Tracer;
@@ -21,12 +20,13 @@ use crate::tables::fib::Route;
 use crate::tables::tunnel::{key_address, v4_key};
 use crate::types::{Mac, PortIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
+use crate::wire::protocol;
 
-/// How far a packet got.
+/// How far a packet got. No more than fits a register: it is read at once after it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
-    /// It leaves by this interface: its MACs are written, and the FDB is asked for the second one.
-    Leave(PortIdx, fdb::Probe),
+    /// It leaves for this neighbour: its MACs are written.
+    Leave(NeighbourRef),
     /// It is of a connection, if that is there.
     Connection,
     /// It is not simple: everything about it is to be decided.
@@ -38,10 +38,11 @@ pub(super) enum Step {
 pub(super) struct Packet {
     /// Its place in the burst.
     pub(super) place: usize,
-    pub(super) probe: conntrack::Probe,
-    seen: Seen,
+    pub(super) probe: V4Probe,
+    /// What the index gave for it when the entry was brought near.
+    pub(super) guess: Option<Guess>,
     interface: PortIdx,
-    header: Header<Ipv4Addr>,
+    len: u32,
 }
 
 /// Packets whose connections are sought.
@@ -64,108 +65,112 @@ pub(super) fn look(
     let len = frame.len() - HEADER.min(frame.len());
     match load::<2>(head, HEADER - 2).map(u16::from_be_bytes) {
         Some(IPV4) => {
-            let Ok(header) = check_v4(packet, len) else { return Step::Decide };
-            if !is_simple(&header) {
-                return Step::Decide;
-            }
-            let Some(lead) = lead(v4_key(header.destination.to_bits()), frame, at, cx) else {
-                return Step::Decide;
+            let Some(simple) = simple_v4(packet, len) else { return Step::Decide };
+            let (key, epoch) =
+                (u64::from(at.interface.router.0) << 32 | u64::from(simple.destination), cx.epoch());
+            let lead = match cx.shard.leads.0.get(key, epoch) {
+                Some(lead) => lead,
+                None => match find_lead(v4_key(simple.destination), frame, at, cx) {
+                    Some((lead, true)) => {
+                        cx.shard.leads.0.keep(key, epoch, lead);
+                        lead
+                    }
+                    Some((lead, false)) => lead,
+                    None => return Step::Decide,
+                },
             };
-            if lead == Lead::Translated {
-                return connection(frame, place, header, at, packets, cx);
-            }
-            match leaves(lead, cx) {
-                Some((to, _)) if to.interface.is_gateway && !at.interface.is_gateway => {
-                    connection(frame, place, header, at, packets, cx)
+            let neighbour = match lead {
+                Lead::Translated => return connection(frame, place, simple, at, packets, cx),
+                Lead::Out(_) if !at.interface.is_gateway => {
+                    return connection(frame, place, simple, at, packets, cx);
                 }
-                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v4, cx),
-                None => Step::Decide,
-            }
+                Lead::Out(neighbour) | Lead::To(neighbour) => neighbour,
+            };
+            plain(frame, (simple.protocol, SIMPLE_TRANSPORT), at, neighbour, rewrite::hop_v4, cx)
         }
-        Some(IPV6) => {
-            let Ok(header) = check_v6(packet, len) else { return Step::Decide };
-            if !is_simple(&header) {
-                return Step::Decide;
-            }
-            let lead = lead(header.destination.to_bits(), frame, at, cx);
-            match lead.and_then(|lead| leaves(lead, cx)) {
-                Some((to, mac)) => plain(frame, &header, (at, &to), mac, rewrite::hop_v6, cx),
-                None => Step::Decide,
-            }
+        Some(IPV6) => v6(frame, at, cx),
+        _ => Step::Decide,
+    }
+}
+
+/// As [`look`], for IPv6.
+#[inline(never)]
+fn v6(frame: &mut Frame, at: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
+    let len = frame.len() - HEADER.min(frame.len());
+    let Ok(header) = check_v6(frame.head().get(HEADER..).unwrap_or_default(), len) else {
+        return Step::Decide;
+    };
+    if header.scope != Scope::Routed || header.fragment.is_some() || header.hops <= 1 {
+        return Step::Decide;
+    }
+    let (key, epoch) = ((header.destination.to_bits(), at.interface.router.0), cx.epoch());
+    let lead = cx.shard.leads.1.get(key, epoch).or_else(|| {
+        let (lead, stays) = find_lead(key.0, frame, at, cx)?;
+        if stays {
+            cx.shard.leads.1.keep(key, epoch, lead);
+        }
+        Some(lead)
+    });
+    match lead {
+        Some(Lead::To(neighbour) | Lead::Out(neighbour)) => {
+            let transport = (header.protocol, usize::from(header.transport));
+            plain(frame, transport, at, neighbour, rewrite::hop_v6, cx)
         }
         _ => Step::Decide,
     }
 }
 
-/// Where an address leads; nothing: not to one neighbour that is known.
-#[inline(always)]
-fn lead(
-    destination: u128,
-    frame: &Frame,
-    at: &At<'_>,
-    cx: &mut Context<'_, '_, impl Tracer>,
-) -> Option<Lead> {
-    match cx.shard.leads.get(at.interface.router, destination, cx.epoch()) {
-        Some(lead) => Some(lead),
-        None => find_lead(destination, frame, at, cx),
-    }
-}
-
-/// Asks the FIB and the neighbours, and keeps what they say.
+/// Asks the FIB and the neighbours where an address leads, and whether it will for all packets; nothing: not to one neighbour
+/// that is known.
 #[inline(never)]
 fn find_lead(
     destination: u128,
     frame: &Frame,
     at: &At<'_>,
     cx: &mut Context<'_, '_, impl Tracer>,
-) -> Option<Lead> {
+) -> Option<(Lead, bool)> {
     let route = match key_address(destination) {
         IpAddr::V4(address) => at.router.fib.v4(address.to_bits()),
         IpAddr::V6(_) => at.router.fib.v6(destination),
     };
-    let lead = if matches!(route, Some(Route::Translated)) {
-        Lead::Translated
-    } else {
-        let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
-        Lead::To(cx.shard.neighbours.find(to.index, next)?)
-    };
-    if !matches!(route, Some(Route::Via(hops)) if hops.len() > 1) {
-        let epoch = cx.epoch();
-        cx.shard.leads.keep(at.interface.router, destination, epoch, lead);
+    if matches!(route, Some(Route::Translated)) {
+        return Some((Lead::Translated, true));
     }
-    Some(lead)
-}
-
-/// The interface and the MAC that a lead is to; nothing: it is to none, or its MAC is not known now.
-#[inline(always)]
-fn leaves<'t>(lead: Lead, cx: &Context<'_, 't, impl Tracer>) -> Option<(At<'t>, Mac)> {
-    let Lead::To(neighbour) = lead else { return None };
-    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
-    Some((At::new(to, cx.tables).filter(|to| to.port.up)?, mac?))
-}
-
-/// Whether a packet may be sent on, and is whole.
-#[inline(always)]
-fn is_simple<A>(header: &Header<A>) -> bool {
-    header.scope == Scope::Routed && header.fragment.is_none() && header.hops > 1
+    let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
+    let spreads = matches!(route, Some(Route::Via(hops)) if hops.len() > 1);
+    let neighbour = cx.shard.neighbours.find(to.index, next)?;
+    let lead = if to.interface.is_gateway { Lead::Out(neighbour) } else { Lead::To(neighbour) };
+    Some((lead, !spreads))
 }
 
 /// A packet that is not translated.
 #[inline(always)]
-fn plain<A>(
+fn plain(
     frame: &mut Frame,
-    header: &Header<A>,
-    (at, to): (&At<'_>, &At<'_>),
-    mac: Mac,
+    transport: (u8, usize),
+    at: &At<'_>,
+    neighbour: NeighbourRef,
     hop: impl FnOnce(&mut [u8]),
     cx: &mut Context<'_, '_, impl Tracer>,
 ) -> Step {
-    if frame.len() > to.port.plain_len {
-        return Step::Decide;
+    let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
+    if at.router.mss_clamping {
+        clamp(frame, transport, at, &to);
     }
-    clamp(frame, header, at, to);
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-    send(frame, to, mac, cx)
+    send(frame, &to, (neighbour, mac), cx)
+}
+
+/// The interface and the MAC of a neighbour; nothing: that is not known now, or the frame is too long for it.
+#[inline(always)]
+fn leaves<'t>(
+    frame: &Frame,
+    neighbour: NeighbourRef,
+    cx: &Context<'_, 't, impl Tracer>,
+) -> Option<(At<'t>, Mac)> {
+    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
+    let to = At::new(to, cx.tables).filter(|to| to.port.up && frame.len() <= to.port.plain_len)?;
+    Some((to, mac?))
 }
 
 /// A packet whose connection is to be sought: only who translates for the router can.
@@ -173,19 +178,18 @@ fn plain<A>(
 fn connection(
     frame: &Frame,
     place: usize,
-    header: Header<Ipv4Addr>,
+    simple: Simple,
     at: &At<'_>,
     packets: &mut Packets,
     cx: &Context<'_, '_, impl Tracer>,
 ) -> Step {
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
-    let packet = frame.head().get(HEADER..).unwrap_or_default();
-    let Ok(Carried::Flow { ports, tcp, .. }) = carried(packet, &header, at.interface.router) else {
-        return Step::Decide;
-    };
-    let probe = translator.tracker.probe(&tuple(&header, at.interface.router, ports));
-    let seen = Seen { bytes: header.len, tcp };
-    packets.push(Packet { place, probe, seen, interface: at.index, header });
+    let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
+    let Some(ports) = carried::flow(transport, simple.protocol) else { return Step::Decide };
+    let addresses = (simple.source, simple.destination);
+    let tuple = V4Tuple::new(at.interface.router.0, simple.protocol, addresses, ports);
+    let probe = translator.tracker.probe_v4(tuple);
+    packets.push(Packet { place, probe, guess: None, interface: at.index, len: simple.len });
     Step::Connection
 }
 
@@ -193,50 +197,53 @@ fn connection(
 #[inline(always)]
 pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
     let (epoch, now) = (cx.epoch(), cx.seconds());
-    let Some(translator) = &mut cx.shard.nat else { return Step::Decide };
+    let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let tuple = &packet.probe.tuple;
-    let Some(known) = translator.seek(&packet.probe, epoch, now) else { return Step::Decide };
-    let neighbour = NeighbourRef::from_number(known.data());
-    let Some((to, Some(mac))) = neighbour.and_then(|neighbour| cx.shard.neighbours.at(neighbour, now)) else {
-        return Step::Decide;
-    };
-    let Some(to) = At::new(to, cx.tables).filter(|to| to.port.up && frame.len() <= to.port.plain_len) else {
-        return Step::Decide;
-    };
-    let (place, direction, rewrite) = (known.at, known.direction, known.rewrite(tuple));
-    match translator.tracker.update(place, direction, &packet.seen, now) {
+    let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else { return Step::Decide };
+    let Some(neighbour) = NeighbourRef::from_number(known.data()) else { return Step::Decide };
+    let rewrite = known.rewrite(tuple);
+    let (place, direction) = (known.at, known.direction);
+    let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
+    let Some(translator) = &mut cx.shard.nat else { return Step::Decide };
+    let protocol = tuple.protocol();
+    let mut seen = Seen { bytes: packet.len, tcp: None };
+    if protocol == protocol::TCP {
+        let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
+        seen.tcp = carried::segment(transport, packet.len.saturating_sub(SIMPLE_TRANSPORT as u32));
+        if seen.tcp.is_none() {
+            return Step::Decide;
+        }
+    }
+    match translator.tracker.update(place, direction, &seen, now) {
         Verdict::Pass | Verdict::Restarted => {}
         Verdict::Renew => return Step::Decide,
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
-    if let Some(at) = At::new(packet.interface, cx.tables) {
-        clamp(frame, &packet.header, &at, &to);
+    if to.router.mss_clamping
+        && let Some(at) = At::new(packet.interface, cx.tables)
+    {
+        clamp(frame, (protocol, SIMPLE_TRANSPORT), &at, &to);
     }
-    let transport = usize::from(packet.header.transport);
+    let transport = SIMPLE_TRANSPORT;
     let partial = rewrite.kind().is_partial(&frame.offload, HEADER + transport);
     let bytes = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
         return Step::Drop(reason);
     }
-    say_translated(frame, tuple, &to, cx);
-    send(frame, &to, mac, cx)
-}
-
-#[inline(always)]
-fn say_translated(frame: &Frame, tuple: &Tuple, to: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
-    let transport = match tuple.is_v4() {
-        true => frame.head().get(HEADER).map_or(0, |first| usize::from(first & 15) * 4),
-        false => 0,
-    };
-    let bytes = frame.head().get(HEADER..).unwrap_or_default();
-    cx.tracer.say("nat", || super::decide::say_ends(bytes, transport));
+    cx.tracer.say("nat", || say_ends(frame.head().get(HEADER..).unwrap_or_default(), transport));
     cx.tracer.say("router", || format!("its connection leads to the network of interface {}", to.port.name));
+    send(frame, &to, (neighbour, mac), cx)
 }
 
 /// Writes the MACs.
 #[inline(always)]
-fn send(frame: &mut Frame, to: &At<'_>, mac: Mac, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
+fn send(
+    frame: &mut Frame,
+    to: &At<'_>,
+    (neighbour, mac): (NeighbourRef, Mac),
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Step {
     cx.tracer.say("router", || format!("the next hop has MAC {mac}"));
     address(frame.head_mut(), to.interface.mac, mac);
-    Step::Leave(to.index, cx.shard.fdb.probe(FdbKey::new(to.interface.network, mac)))
+    Step::Leave(neighbour)
 }

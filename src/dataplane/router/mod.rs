@@ -32,8 +32,8 @@ pub mod neighbours;
 use arrayvec::ArrayVec;
 
 use super::bridge;
-use super::check::Header;
-use super::fdb::{FdbKey, Probe};
+use super::egress::Exit;
+use super::fdb::FdbKey;
 use super::ingress::Classified;
 use super::out::Out;
 use super::rewrite::{self, Transport};
@@ -53,11 +53,12 @@ use crate::wire::protocol;
 pub(super) use decide::release_fragments;
 pub(super) use leads::Leads;
 use look::Step;
+use neighbours::NeighbourRef;
 
 /// Routers of ours that a packet passes in one go, at most.
 const MAX_ROUTERS: usize = 16;
 /// Bytes of a TCP header without options.
-const TCP_HEADER: u16 = 20;
+const TCP_HEADER: usize = 20;
 /// ICMP errors a second that an interface causes, and at once (RFC 1812, 4.3.2.8; RFC 4443, 2.4(f)).
 pub(super) const ERRORS: (u32, u32) = (100, 50);
 
@@ -120,7 +121,10 @@ impl Delivered {
     /// [`DropReason::NoBuffer`]: there is no room.
     #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame, interface: PortIdx) -> Result<(), DropReason> {
-        self.frames.try_push(frame).map_err(|_| DropReason::NoBuffer)?;
+        if self.frames.is_full() {
+            return Err(DropReason::NoBuffer);
+        }
+        self.frames.push(frame);
         self.interfaces.push(interface);
         Ok(())
     }
@@ -200,8 +204,8 @@ pub(super) fn pass<T: Tracer>(
         });
     }
     if let Some(translator) = &cx.shard.nat {
-        for packet in &packets {
-            translator.tracker.approach(&packet.probe);
+        for packet in &mut packets {
+            packet.guess = translator.tracker.approach_v4(&packet.probe);
         }
     }
     for packet in &packets {
@@ -212,11 +216,7 @@ pub(super) fn pass<T: Tracer>(
     take_each(&mut burst.frames, |n, frame| {
         let (Some(step), Some(interface)) = (steps.get(n), burst.interfaces.get(n)) else { return };
         match step {
-            Step::Leave(to, probe) => {
-                if let Some(to) = At::new(*to, cx.tables) {
-                    emit_to(frame, &to, *probe, cx);
-                }
-            }
+            Step::Leave(neighbour) => emit_to(frame, *neighbour, cx),
             Step::Drop(reason) => drop_at(*interface, *reason, cx),
             Step::Connection | Step::Decide => {
                 if let Some(at) = At::new(*interface, cx.tables)
@@ -265,13 +265,13 @@ fn next<'t, T: Tracer>(
 
 /// Lowers the MSS that a TCP end announces to what the networks on its way here carry, where the router does that.
 #[inline(always)]
-fn clamp<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
-    if at.router.mss_clamping && header.protocol == protocol::TCP && header.has_transport() {
-        let transport = HEADER + usize::from(header.transport);
-        let partial = Transport::Tcp.is_partial(&frame.offload, transport);
-        let mtu = at.interface.mtu.min(to.interface.mtu);
-        let mss = mtu.saturating_sub(header.transport).saturating_sub(TCP_HEADER);
-        rewrite::clamp_mss(frame.head_mut().get_mut(transport..).unwrap_or_default(), mss, partial);
+fn clamp(frame: &mut Frame, (protocol, transport): (u8, usize), at: &At<'_>, to: &At<'_>) {
+    if protocol == protocol::TCP {
+        let partial = Transport::Tcp.is_partial(&frame.offload, HEADER + transport);
+        let mtu = usize::from(at.interface.mtu.min(to.interface.mtu));
+        let mss = u16::try_from(mtu.saturating_sub(transport + TCP_HEADER)).unwrap_or(u16::MAX);
+        let segment = frame.head_mut().get_mut(HEADER + transport..).unwrap_or_default();
+        rewrite::clamp_mss(segment, mss, partial);
     }
 }
 
@@ -312,25 +312,40 @@ pub(super) fn address(head: &mut [u8], source: Mac, destination: Mac) {
     }
 }
 
-/// Puts a frame of an interface into its network.
-pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
+/// Sends a frame, whose MACs are written, to a neighbour.
+#[inline(always)]
+fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl Tracer>) {
+    let generation = cx.shard.fdb.generation();
+    let Some((interface, exit)) = cx.shard.neighbours.exit(neighbour, generation) else { return };
+    let Some(from) = At::new(interface, cx.tables) else { return };
+    let index = from.interface.network;
+    if let (Some(to), Some(network)) = (exit, cx.tables.network(index)) {
+        let bytes = frame.len() as u64;
+        let exit = Exit { to, index, network, from_tunnel: false };
+        let ended = bridge::send_to(frame, &exit, interface, (cx.tables, cx.shard), cx.out, cx.tracer);
+        return ends(ended, bytes, &from, cx);
+    }
     let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
-    let probe = cx.shard.fdb.probe(FdbKey::from_bits(from.interface.network, destination));
-    emit_to(frame, from, probe, cx);
+    if let Some(port) = cx.shard.fdb.get(FdbKey::from_bits(index, destination)) {
+        cx.shard.neighbours.keep_exit(neighbour, port, generation);
+    }
+    emit(frame, &from, cx);
 }
 
-/// As [`emit`], once the FDB has been asked for the destination.
-#[inline(always)]
-fn emit_to(frame: Frame, from: &At<'_>, probe: Probe, cx: &mut Context<'_, '_, impl Tracer>) {
-    let bytes = frame.len() as u64;
+/// Puts a frame of an interface into its network.
+#[inline(never)]
+pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
+    let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
     let network = from.interface.network;
+    let probe = cx.shard.fdb.probe(FdbKey::from_bits(network, destination));
+    let bytes = frame.len() as u64;
     let classified = Classified {
         ingress: from.index,
         from_tunnel: false,
         network,
         source: probe,
         destination: probe,
-        is_group: probe.key.mac().0[0] & 1 != 0,
+        is_group: destination & 1 != 0,
     };
     let ended = match cx.tables.network(network) {
         Some(network) => {
@@ -338,6 +353,12 @@ fn emit_to(frame: Frame, from: &At<'_>, probe: Probe, cx: &mut Context<'_, '_, i
         }
         None => Err(DropReason::VlanNotAllowed),
     };
+    ends(ended, bytes, from, cx);
+}
+
+/// Counts how a frame of an interface ended.
+#[inline(always)]
+fn ends(ended: Result<Sent, DropReason>, bytes: u64, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
     cx.shard.tally.count_rx(from.index, bytes, ended);
     match ended {
         Ok(Sent::Forwarded | Sent::Flooded) => {}

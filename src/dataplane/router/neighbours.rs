@@ -47,6 +47,8 @@ struct Known {
     mac: Mac,
     /// Second from which it counts no longer.
     until: u32,
+    /// The port that it is behind, as the FDB of this generation says.
+    exit: Option<(PortIdx, u32)>,
 }
 
 /// What a home tells of a neighbour.
@@ -92,6 +94,21 @@ impl Neighbours {
         Some((known.key.interface, (now < known.until).then_some(known.mac)))
     }
 
+    /// The interface that a neighbour is on, and the port that it is behind, if the FDB has not changed since that was found.
+    #[inline(always)]
+    pub(super) fn exit(&self, place: NeighbourRef, generation: u32) -> Option<(PortIdx, Option<PortIdx>)> {
+        let known = self.known.get(place.0 as usize)?;
+        let exit = known.exit.filter(|(_, found)| *found == generation);
+        Some((known.key.interface, exit.map(|(port, _)| port)))
+    }
+
+    /// Keeps which port a neighbour is behind.
+    pub(super) fn keep_exit(&mut self, place: NeighbourRef, exit: PortIdx, generation: u32) {
+        if let Some(known) = self.known.get_mut(place.0 as usize) {
+            known.exit = Some((exit, generation));
+        }
+    }
+
     /// The MAC of a neighbour, if it is known now.
     #[inline(always)]
     pub fn get(&self, interface: PortIdx, address: u128, now: u32) -> Option<Mac> {
@@ -106,7 +123,12 @@ impl Neighbours {
             (Some(place), mac) => {
                 let Some(known) = self.known.get_mut(place.0 as usize) else { return };
                 if known.until != FOR_EVER {
-                    (known.mac, known.until) = (mac.unwrap_or_default(), mac.map_or(0, |_| until));
+                    *known = Known {
+                        mac: mac.unwrap_or_default(),
+                        until: mac.map_or(0, |_| until),
+                        exit: known.exit.filter(|_| mac == Some(known.mac)),
+                        ..*known
+                    };
                 }
             }
             (None, Some(mac)) => {
@@ -114,7 +136,7 @@ impl Neighbours {
                     self.retain(|known| now < known.until);
                 }
                 if self.known.len() < MAX_TOLD {
-                    self.add(Known { key, mac, until });
+                    self.add(Known { key, mac, until, exit: None });
                 }
             }
             (None, None) => {}
@@ -145,7 +167,7 @@ impl Neighbours {
     ) {
         self.retain(|known| known.until != FOR_EVER && is_there(known.key.interface));
         for &(interface, address, mac) in hosts {
-            let known = Known { key: Key { address, interface }, mac, until: FOR_EVER };
+            let known = Known { key: Key { address, interface }, mac, until: FOR_EVER, exit: None };
             match self.find(interface, address).and_then(|place| self.known.get_mut(place.0 as usize)) {
                 Some(told) => *told = known,
                 None => self.add(known),
