@@ -311,8 +311,10 @@ fn a_floating_ip_moves_under_load() {
     let mut busy = green.command("iperf3");
     let mut busy = busy.args(["-s", "-1"]).stdout(Stdio::null()).spawn().unwrap();
     eventually("iperf3 listens", || is_bound(green, "-Htln", 5201));
+    // Not as much as goes: queues that are full would lose pings, too.
     let mut load = world.command("timeout");
-    load.args(["30", "iperf3", "-J", "-t", "5", "-i", "0.5", "-c", "203.0.113.152"]).stdout(Stdio::piped());
+    load.args(["30", "iperf3", "-J", "-t", "5", "-i", "0.5", "-b", "10M", "-c", "203.0.113.152"])
+        .stdout(Stdio::piped());
     let load = load.spawn().unwrap();
     // And the one that moves is pinged all the while.
     let mut moved = world.command("ping");
