@@ -3,6 +3,8 @@
 //! `cargo bench --bench router`. Packets come in bursts of 32 of random connections, out and back by halves where they are
 //! translated; all from bridging in to bridging out is counted.
 
+#![allow(clippy::cast_possible_truncation)] // small numbers
+
 mod burst;
 
 use std::net::Ipv4Addr;
@@ -205,8 +207,8 @@ impl Lab {
         self.bench.collect();
         let sent = sent.unwrap_or_else(|| panic!("dropped: {:?}", self.bench.shard.last_drop));
         let head = sent.head();
-        let ip = |at: usize| Ipv4Addr::from(*head[at..].first_chunk::<4>().unwrap());
-        let port = |at: usize| u16::from_be_bytes(*head[at..].first_chunk().unwrap());
+        let ip = |at: usize| Ipv4Addr::from(*head[at..].first_chunk::<4>().expect("a header"));
+        let port = |at: usize| u16::from_be_bytes(*head[at..].first_chunk().expect("a header"));
         Packet { source: ip(30), destination: ip(26), ports: (port(36), port(34)) }
     }
 }

@@ -49,12 +49,14 @@ fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
     }
     for part in [
         "TEST  ",
-        "isolated  blue1 > green1",
+        "isolated  world1 > home1",
+        "blue1 > green1",
         "red1 > grey2",
         "VXLAN: red1 > red2",
         "host 1 <> host 2",
         "path MTU 1500",
         "vlan_not_allowed",
+        "world1 sees 198.19.0.100",
         "packet1 > packet2",
         "checks passed",
     ] {
@@ -95,7 +97,7 @@ fn outcome(child: Child) -> Value {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcome["ok"], true);
     let tests = outcome["tests"].as_array().unwrap();
-    for name in ["ping", "tunnels", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
+    for name in ["ping", "tunnels", "router", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
         assert!(tests.iter().any(|test| test["test"] == name && test["ok"] == true), "{name}: {outcome:#}");
     }
     let find = |name: &str, what: &str| {
@@ -119,6 +121,15 @@ fn outcome(child: Child) -> Value {
         let ping = find("ping", &format!("VXLAN: {from} > {to}"));
         assert!(ping["sent"].as_u64().unwrap() > 0 && ping["lost"] == 0, "{ping}");
     }
+    // Through the router: by its address, by a floating IP in both directions, by a forwarded port; and no stranger.
+    for what in
+        ["SNAT: home1 > world1", "float: world1 > home2", "float: home2 > world1", "port: world1 > home1"]
+    {
+        let connection = find("router", what);
+        assert!(connection["sent"] == 1 << 20 && connection["lost"] == 0, "{connection}");
+    }
+    let stranger = find("isolated", "world1 > home1");
+    assert!(stranger["sent"].as_u64().unwrap() > 0 && stranger["received"] == 0, "{stranger}");
     assert!(outcome["switch_of_host_2"].is_null());
     assert_clean(process);
     outcome

@@ -3,7 +3,7 @@
 import pathlib
 
 SCHEMA = pathlib.Path("/usr/share/openvswitch/vswitch.ovsschema")
-TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-appctl")
+TOOLS = ("ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-appctl", "ovs-ofctl")
 PACKAGE = "openvswitch-switch"
 
 
@@ -38,6 +38,9 @@ class OpenVSwitch:
 
     def bridge(self, name, mac):
         self.configure("add-br", name, "--", "set", "bridge", name, "datapath_type=netdev", f"other-config:hwaddr={mac}")
+
+    def openflow(self, command, bridge, *words):
+        return self.lab.inside(self.name, "ovs-ofctl", "--timeout=30", command, f"unix:{self.directory}/{bridge}.mgmt", *words)
 
     def port(self, bridge, name, kind, settings):
         """Adds a port; gives why it does not work, if so."""

@@ -2,7 +2,7 @@
 //!
 //! Flows differ in UDP source port and IPv4 source address, and use the source MACs in turn. The frames are made once,
 //! each in a chunk of its own, and sent again and again. `--size` counts the FCS, as is the custom: 64 is 60 bytes in
-//! memory. With `--vxlan` each is sent in a VXLAN packet over IPv4, which it makes 50 bytes longer, and whose UDP source port
+//! memory. With `--routed` the flows are those of 1000 hosts behind a router, and may be without end. With `--vxlan` each is sent in a VXLAN packet over IPv4, which it makes 50 bytes longer, and whose UDP source port
 //! is the flow's own. Prints the frames sent as JSON.
 #![allow(missing_docs)]
 
@@ -21,13 +21,22 @@ use nuswitch::types::Mac;
 const RING: u32 = 2048;
 /// Descriptors sent at once: what one system call moves.
 const BATCH: u32 = 32;
+/// Hosts of `--routed`.
+const HOSTS: u32 = 1000;
+/// Chunks of frames that are made while they are sent: those under way, and as many to be made next.
+const FRESH: u32 = 2 * RING;
 
 #[derive(Parser)]
 struct Arguments {
     interface: String,
-    /// Flows, each with a UDP source port (and beyond 50 000, a source address) of its own.
+    /// Flows, each with a UDP source port (and beyond 50 000, a source address) of its own. 0, with --routed: each frame begins
+    /// a flow, and no flow has two.
     #[arg(long, default_value_t = 1)]
     flows: u32,
+    /// Flows of 1000 hosts in 198.18.0.0/16 in turn, each to a destination of its own in 198.19.0.0/16. Each counts its source
+    /// ports up, all from another one on.
+    #[arg(long, conflicts_with = "vxlan")]
+    routed: bool,
     /// Source MACs, `--src-mac` and up.
     #[arg(long, default_value_t = 1)]
     macs: u32,
@@ -93,6 +102,20 @@ fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: usize) -> anyhow::Re
     Ok(bytes)
 }
 
+/// Source, source port and destination of a flow between two hosts of a network.
+fn switched(flow: u32) -> anyhow::Result<(Ipv4Addr, u16, Ipv4Addr)> {
+    let from = Ipv4Addr::new(198, 18, 0, u8::try_from(flow / 50_000)?);
+    Ok((from, u16::try_from(10_000 + flow % 50_000)?, Ipv4Addr::new(198, 19, 0, 1)))
+}
+
+/// The same for a flow that a router sees. Flows that differ by less than 64 million differ in source or port.
+fn routed(flow: u32) -> anyhow::Result<(Ipv4Addr, u16, Ipv4Addr)> {
+    let host = flow % HOSTS;
+    let port = 1024 + (flow / HOSTS + host * 61) % (65536 - 1024);
+    let [.., high, low] = (256 + host).to_be_bytes();
+    Ok((Ipv4Addr::new(198, 18, high, low), u16::try_from(port)?, Ipv4Addr::new(198, 19, high, low)))
+}
+
 /// One flow's frame.
 fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
     let len = usize::try_from(arguments.size)?.saturating_sub(4).max(60);
@@ -100,9 +123,8 @@ fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
     bytes.extend(mac_after(arguments.dst_mac, flow % arguments.dst_macs.max(1)));
     bytes.extend(mac_after(arguments.src_mac, flow % arguments.macs.max(1)));
     bytes.extend([8, 0]);
-    let from = Ipv4Addr::new(198, 18, 0, u8::try_from(flow / 50_000)?);
-    let ports = (u16::try_from(10_000 + flow % 50_000)?, 9);
-    bytes.extend(udp((from, ports.0), (Ipv4Addr::new(198, 19, 0, 1), ports.1), len - 42)?);
+    let (from, port, to) = if arguments.routed { routed(flow)? } else { switched(flow)? };
+    bytes.extend(udp((from, port), (to, 9), len - 42)?);
     bytes.extend(MARKER);
     bytes.resize(len, 0);
     Ok(bytes)
@@ -121,6 +143,67 @@ fn packet(arguments: &Arguments, vni: u32, flow: u32) -> anyhow::Result<Vec<u8>>
     Ok(bytes)
 }
 
+/// What is sent, frame by frame.
+enum Frames {
+    /// One frame a chunk, posted for good: each is sent again and again and never written again.
+    Again { ready: Vec<Descriptor>, at: usize, _pool: Pool },
+    /// The frame of the next flow each time, in a chunk that came back.
+    Fresh { bytes: Vec<u8>, flow: u32, pool: Pool },
+}
+
+impl Frames {
+    fn again(arguments: &Arguments, mut pool: Pool, chunks: u32) -> anyhow::Result<Frames> {
+        let flows = arguments.flows.max(1);
+        let mut ready = Vec::with_capacity(chunks as usize);
+        for n in 0..chunks {
+            let bytes = match arguments.vxlan {
+                Some(vni) => packet(arguments, vni, n % flows),
+                None => frame(arguments, n % flows),
+            };
+            let made = pool.frame_from(&bytes?);
+            let made = made.ok_or_else(|| anyhow::anyhow!("no chunk for frame {n}"))?;
+            pool.post(made, 0, |addr, len, _| ready.push(Descriptor { addr, len, options: 0 }));
+        }
+        debug_assert!(ready.iter().all(|d| usize::try_from(d.addr).is_ok_and(|a| a % CHUNK > 0)));
+        Ok(Frames::Again { ready, at: 0, _pool: pool })
+    }
+
+    fn fresh(arguments: &Arguments, pool: Pool) -> anyhow::Result<Frames> {
+        Ok(Frames::Fresh { bytes: frame(arguments, 0)?, flow: 0, pool })
+    }
+
+    fn came_back(&mut self, address: u64) {
+        if let Frames::Fresh { pool, .. } = self {
+            pool.complete(address, 0);
+        }
+    }
+
+    /// None: all chunks are under way.
+    fn next(&mut self) -> anyhow::Result<Option<Descriptor>> {
+        match self {
+            Frames::Again { ready, at, .. } => {
+                let descriptor = ready[*at];
+                *at = (*at + 1) % ready.len();
+                Ok(Some(descriptor))
+            }
+            Frames::Fresh { bytes, flow, pool } => {
+                let (from, port, to) = routed(*flow)?;
+                bytes[26..30].copy_from_slice(&from.octets());
+                bytes[30..34].copy_from_slice(&to.octets());
+                bytes[34..36].copy_from_slice(&port.to_be_bytes());
+                bytes[24..26].fill(0);
+                let sum = checksum(&bytes[14..34]);
+                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+                let Some(frame) = pool.frame_from(bytes) else { return Ok(None) };
+                *flow = flow.wrapping_add(1);
+                let mut descriptor = None;
+                pool.post(frame, 0, |addr, len, _| descriptor = Some(Descriptor { addr, len, options: 0 }));
+                Ok(descriptor)
+            }
+        }
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.announce {
@@ -128,8 +211,9 @@ fn main() -> anyhow::Result<()> {
         arguments.rate = 1000.0;
         arguments.seconds = f64::from(arguments.macs) / 1000.0 + 0.01;
     }
+    let fresh = arguments.flows == 0 && arguments.routed;
     let flows = arguments.flows.max(1);
-    let chunks = flows.max(64);
+    let chunks = if fresh { FRESH } else { flows.max(64) };
     anyhow::ensure!(arguments.size <= 1742 && flows <= 1_000_000, "--size is at most 1742, --flows 1000000");
     let region = Region::new(chunks, 0)?;
     let umem = Umem::new(region.clone());
@@ -137,24 +221,14 @@ fn main() -> anyhow::Result<()> {
     let (zero_copy, multi_buffer, busy_poll) = (true, false, false);
     let config = SocketConfig { ifindex, queue: 0, ring: RING, zero_copy, multi_buffer, busy_poll };
     let mut socket = Socket::open(&umem, &config)?;
-
-    // One frame a chunk, posted for good: each is sent again and again and never written again.
-    let mut pool = Pool::new(region);
-    let mut ready = Vec::with_capacity(chunks as usize);
-    for n in 0..chunks {
-        let bytes = match arguments.vxlan {
-            Some(vni) => packet(&arguments, vni, n % flows),
-            None => frame(&arguments, n % flows),
-        };
-        let made = pool.frame_from(&bytes?);
-        let made = made.ok_or_else(|| anyhow::anyhow!("no chunk for frame {n}"))?;
-        pool.post(made, 0, |addr, len, _| ready.push(Descriptor { addr, len, options: 0 }));
-    }
-    debug_assert!(ready.iter().all(|d| usize::try_from(d.addr).is_ok_and(|a| a % CHUNK > 0)));
+    let mut frames = if fresh {
+        Frames::fresh(&arguments, Pool::new(region))?
+    } else {
+        Frames::again(&arguments, Pool::new(region), chunks)?
+    };
 
     let start = Instant::now();
     let until = start + Duration::from_secs_f64(arguments.seconds);
-    let mut order = ready.iter().cycle();
     let (mut sent, mut refused) = (0u64, 0u64);
     while Instant::now() < until {
         // Whole frames, rounded down; a rate is far below 2⁵³.
@@ -168,14 +242,17 @@ fn main() -> anyhow::Result<()> {
             continue;
         }
         socket.completion.available(RING);
-        while socket.completion.pop().is_some() {}
+        while let Some(address) = socket.completion.pop() {
+            frames.came_back(address);
+        }
         socket.completion.release();
         let count = u64::from(socket.tx.room(BATCH)).min(u64::from(BATCH)).min(due);
-        for descriptor in order.by_ref().take(usize::try_from(count)?) {
-            socket.tx.push(*descriptor);
+        for _ in 0..count {
+            let Some(descriptor) = frames.next()? else { break };
+            socket.tx.push(descriptor);
+            sent += 1;
         }
         socket.tx.submit();
-        sent += count;
         match socket.kick_tx() {
             Kick::Full | Kick::Refused => refused += 1,
             Kick::Gone => anyhow::bail!("{} is gone", arguments.interface),

@@ -62,7 +62,9 @@ impl Daemon {
         let workers = Workers::start(&model.switch, started, &notices)?;
         let journal = Journal::open(&model.switch.control)?;
         let load = vec![(Load::default(), None, None); workers.len()];
-        let empty = Model { switch: model.switch.clone(), ..Model::default() };
+        // What only a restart changes, this start makes.
+        let (switch, conntrack) = (model.switch.clone(), model.conntrack.clone());
+        let empty = Model { switch, conntrack, ..Model::default() };
         let mut state = State {
             model: empty,
             places: Places::default(),

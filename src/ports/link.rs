@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
@@ -16,6 +16,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoTun, InfoVeth, LinkAttribute,
     LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -330,6 +333,24 @@ impl Links {
         result
             .map(drop)
             .map_err(|e| e.named(&index.to_string(), &format!("add the address {address}/{prefix}")))
+    }
+
+    /// Sends IPv4 packets that no other route fits to this gateway, which one of our devices must reach. A default route that
+    /// there is already is replaced.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`].
+    pub fn set_default_route(&mut self, gateway: Ipv4Addr) -> Result<(), LinkError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        let result = self.ask(RouteNetlinkMessage::NewRoute(message), flags);
+        result.map(drop).map_err(|e| e.named(&gateway.to_string(), "make it the default gateway"))
     }
 
     /// Addresses of a device with their prefix lengths.

@@ -25,6 +25,8 @@ mod mistakes;
 mod ovs;
 mod raw;
 mod router;
+mod router_clients;
+mod router_paths;
 mod router_see;
 mod see;
 mod tunnel;

@@ -117,7 +117,7 @@ pub(crate) fn reaches(ns: &Namespace, address: &str, options: &str) {
 
 /// A second of TCP, in megabits a second.
 #[track_caller]
-fn tcp(server: &Namespace, client: &Namespace, address: &str, port: &str) -> f64 {
+pub(crate) fn tcp(server: &Namespace, client: &Namespace, address: &str, port: &str) -> f64 {
     let mut listening =
         server.command("iperf3").args(["-s", "-1"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     eventually("iperf3 listens", || {

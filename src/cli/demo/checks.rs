@@ -115,7 +115,12 @@ impl Running {
         Ok(Station { wire: Wire::Packet(socket), mac: TRUNK_MAC })
     }
 
-    fn add_pings(&mut self, title: &str, what: String, pings: anyhow::Result<Pings>) -> io::Result<()> {
+    pub(super) fn add_pings(
+        &mut self,
+        title: &str,
+        what: String,
+        pings: anyhow::Result<Pings>,
+    ) -> io::Result<()> {
         let what = if title == "trunk" { what } else { format!("{title}: {what}") };
         let pings = match pings {
             Ok(pings) => pings,
@@ -135,7 +140,7 @@ impl Running {
     }
 
     /// One line for the pings since row `first`.
-    fn tell_pings(&self, title: &str, first: usize) -> anyhow::Result<()> {
+    pub(super) fn tell_pings(&self, title: &str, first: usize) -> anyhow::Result<()> {
         let rows = self.report.rows.get(first..).unwrap_or_default();
         let (sent, received) = rows.iter().fold((0, 0), |(s, r), row| (s + row.sent, r + row.received));
         let paths = format!("{} path{}", rows.len(), if rows.len() == 1 { "" } else { "s" });

@@ -1,7 +1,8 @@
 //! The lab: network namespaces as hosts, and the devices between them and the switches, all made over netlink.
 //!
 //! There are two sites, as if they were two machines: ours, and a namespace with a switch of its own. A veth between them is the
-//! underlay, and two networks in tunnels stretch over both.
+//! underlay, and two networks in tunnels stretch over both. At ours a router leads from one network to another, which stands for
+//! the world.
 //!
 //! We move into a network namespace of our own first, which is where the switch's devices stand; as an ordinary user into
 //! a user namespace too, where we are root. Namespaces have no names, so all of it ends with the process that holds them.
@@ -30,6 +31,18 @@ pub(super) const GREEN: u16 = 200;
 pub(super) const RED: u32 = 1001;
 /// As [`RED`].
 pub(super) const GREY: u32 = 1002;
+/// The network behind the router, and the one that it leads to.
+pub(super) const HOME: &str = "home";
+/// As [`HOME`].
+pub(super) const WORLD: &str = "world";
+/// The router's address at [`HOME`].
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// Its address outside: what `home1` leaves with (RFC 2544: for tests between routers).
+pub(super) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 100);
+/// The floating IP of `home2`.
+pub(super) const FLOATING: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 101);
+/// The floating IP of which a TCP port is `home1`'s: the port outside, and that of the guest.
+pub(super) const FORWARDED: (Ipv4Addr, u16, u16) = (Ipv4Addr::new(198, 19, 0, 102), 8080, 80);
 /// The device of each site towards the other.
 const UNDERLAY: &str = "under0";
 /// What tunnels leave of the underlay's 1500 bytes.
@@ -232,7 +245,7 @@ fn try_xdp() -> io::Result<()> {
 pub(super) struct Lab {
     pub(super) can: Abilities,
     /// Two on the bridge, two for each kind of port on the flat network, two in each VLAN, one of each tunnelled network at
-    /// each site.
+    /// each site, two behind the router and one outside of it.
     pub(super) hosts: Vec<Host>,
     /// Where the second switch runs.
     pub(super) far: Netns,
@@ -270,6 +283,10 @@ impl Lab {
                 hosts.push(Host::new(&format!("{network}{which}"), kind, network, site, address)?);
             }
         }
+        // Behind a router, and outside of it.
+        hosts.push(Host::new("home1", first, HOME, one, [10, 0, 0, 11])?);
+        hosts.push(Host::new("home2", Kind::Packet, HOME, one, [10, 0, 0, 12])?);
+        hosts.push(Host::new("world1", Kind::Packet, WORLD, one, [198, 19, 0, 1])?);
         let trunk = Netns::anonymous("trunk")?;
         connect((&near, TRUNK.0), (&trunk, TRUNK.1))?;
         connect((&near, UNDERLAY), (&far, UNDERLAY))?;
@@ -302,6 +319,7 @@ impl Lab {
         text.push_str(&self.overlay(site));
         if site == Site::One {
             text.push_str(&provider());
+            text.push_str(&router());
         }
         for host in self.hosts.iter().filter(|host| host.site == site && host.kind != Kind::Bridge) {
             let Host { name, netns, network, address, .. } = host;
@@ -315,6 +333,9 @@ impl Lab {
             text.push_str(&format!(
                 "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ninterface = {{ {interface} }}\n"
             ));
+            if *network == HOME {
+                text.push_str(&format!("fixed_ips = [\"{address}\"]\n"));
+            }
         }
         if site == Site::Two {
             return text;
@@ -366,6 +387,47 @@ fn provider() -> String {
         ));
     }
     text
+}
+
+/// The router between `home` and the world, and what it translates.
+fn router() -> String {
+    let (forwarded, outer, inner) = FORWARDED;
+    format!(
+        r#"
+[[network]]
+name = "{WORLD}"
+external = true
+
+[[subnet]]
+name = "{WORLD}"
+network = "{WORLD}"
+cidr = "198.19.0.0/24"
+
+[[network]]
+name = "{HOME}"
+
+[[subnet]]
+name = "{HOME}"
+network = "{HOME}"
+cidr = "10.0.0.0/24"
+gateway_ip = "{GATEWAY}"
+
+[[router]]
+name = "edge"
+interfaces = ["{HOME}"]
+external_gateway = {{ network = "{WORLD}", external_fixed_ips = ["{OUTSIDE}"] }}
+
+[[floating_ip]]
+floating_network = "{WORLD}"
+floating_ip_address = "{FLOATING}"
+port = "home2"
+
+[[floating_ip]]
+floating_network = "{WORLD}"
+floating_ip_address = "{forwarded}"
+port_forwardings = [{{ protocol = "tcp", external_port = {outer}, port = "home1", internal_port = {inner} }}]
+"#
+    )
 }
 
 /// The kernel's bridge between the hosts that are not the switch's.

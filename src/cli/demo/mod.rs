@@ -1,4 +1,4 @@
-//! `nuswitch demo`: a small lab, two switches in it with tunnels between them, and a proof that it works here. Needs no
+//! `nuswitch demo`: a small lab, two switches in it with tunnels between them, a router to the world, and a proof that it works here. Needs no
 //! configuration, no installed tool and no root.
 //!
 //! It tests what it shows: each line of the table at the end is a check, and one that fails makes the exit code 1.
@@ -8,6 +8,7 @@ mod lab;
 mod ping;
 mod rates;
 mod report;
+mod router;
 mod stop;
 mod switch;
 mod tunnels;
@@ -21,7 +22,7 @@ use serde_json::json;
 
 use super::print;
 use crate::control::view;
-use lab::{BLUE, GREEN, GREY, Kind, Lab, RED, Site};
+use lab::{BLUE, GREEN, GREY, HOME, Kind, Lab, RED, Site, WORLD};
 use report::Report;
 use stop::{Interrupted, Stop};
 use switch::{Directory, Switch};
@@ -95,6 +96,7 @@ impl Running {
         self.introduce()?;
         self.pings()?;
         self.tunnels()?;
+        self.router()?;
         self.isolation()?;
         self.dropping()?;
         self.trace()?;
@@ -119,6 +121,11 @@ impl Running {
             });
             self.report.say(format!("  {network:<7} VXLAN {vni} {here}, and on host 2 {there}"))?;
         }
+        self.report.say(format!(
+            "  {HOME:<7} a router   {}, behind it, and {} outside",
+            names(HOME),
+            names(WORLD)
+        ))?;
         self.report.say(format!("  beside  the kernel's bridge: {}", names("none")))?;
         self.report.say(format!(
             "  host 2  a switch of its own, at {} over a veth with {} ports",

@@ -11,7 +11,7 @@ use crate::dataplane::nat::carried::piece;
 use crate::dataplane::nat::{Asked, Plan};
 use crate::dataplane::tracer::{Look, Tracer};
 use crate::dataplane::{rewrite, segment};
-use crate::frame::Frame;
+use crate::frame::{Frame, Offload};
 use crate::services::icmp::Problem;
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
@@ -61,8 +61,10 @@ fn go(
         // Only who has no ports yet is asked for them.
         Ok(Way::Part(..)) => drop_at(at.index, DropReason::FragmentLimit, cx),
         // What is too long here is to be cut: else its sender was told.
-        Ok(Way::Out(to, next)) if frame.len() > to.port.plain_len && frame.offload.gso_type == 0 => {
-            cut(frame, at, (&to, next), cx);
+        Ok(Way::Out(to, next)) if is_long(&frame, &to) => {
+            if let Err(reason) = cut(frame, (&to, next), cx) {
+                drop_at(at.index, reason, cx);
+            }
         }
         Ok(Way::Out(to, next)) => leave(frame, &to, next, cx),
         Ok(Way::Home) => return Some(frame),
@@ -75,23 +77,35 @@ fn go(
     None
 }
 
-/// Sends a packet on in parts.
+/// Whether a packet, or each segment that it is to become, is too long for the network that it goes to.
+fn is_long(frame: &Frame, to: &At<'_>) -> bool {
+    frame.len() > to.port.plain_len && segment::segment_len(frame) > to.port.plain_len
+}
+
+/// Sends a packet on in parts; one of several segments (GSO) each segment of it.
 #[cold]
-fn cut(frame: Frame, at: &At<'_>, (to, next): (&At<'_>, u128), cx: &mut Context<'_, '_, impl Tracer>) {
+fn cut(
+    frame: Frame,
+    (to, next): (&At<'_>, u128),
+    cx: &mut Context<'_, '_, impl Tracer>,
+) -> Result<(), DropReason> {
     let mtu = to.port.plain_len.saturating_sub(HEADER);
     cx.tracer.say("router", || {
         format!("longer than the {mtu} bytes that interface {} carries: cut", to.port.name)
     });
-    let mut cut = match Cut::new(frame, mtu) {
-        Ok(cut) => cut,
-        Err(reason) => return drop_at(at.index, reason, cx),
-    };
-    while let Some(part) = cut.next(&mut cx.shard.pool) {
-        match part {
-            Ok(part) => leave(part, to, next, cx),
-            Err(reason) => drop_at(at.index, reason, cx),
+    let mut packets = Vec::new();
+    if frame.offload.gso() == Offload::GSO_NONE {
+        packets.push(frame);
+    } else {
+        segment::segment_into(frame, &mut cx.shard.pool, true, |segment| packets.push(segment))?;
+    }
+    for packet in packets {
+        let mut cut = Cut::new(packet, mtu)?;
+        while let Some(part) = cut.next(&mut cx.shard.pool) {
+            leave(part?, to, next, cx);
         }
     }
+    Ok(())
 }
 
 /// Finds the ports of a fragment's packet. Nothing: it waits, or was dropped.
@@ -320,10 +334,7 @@ fn check_hop<A>(frame: &Frame, header: &Header<A>, to: &At<'_>) -> Result<(), St
     if header.hops <= 1 {
         return Err(Stop::Tell(Problem::HopsExceeded, DropReason::TtlExceeded));
     }
-    if frame.len() > to.port.plain_len
-        && segment::segment_len(frame) > to.port.plain_len
-        && !(header.may_fragment && frame.offload.gso_type == 0)
-    {
+    if is_long(frame, to) && !header.may_fragment {
         return Err(Stop::Tell(Problem::TooBig(to.interface.mtu), DropReason::MtuExceeded));
     }
     Ok(())

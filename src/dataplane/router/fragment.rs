@@ -6,7 +6,7 @@
 //! one that was a part itself is cut into parts of the whole. The first part has all options, the others those that are to be
 //! copied. Each part is a frame of its own from here on.
 //!
-//! GSO frames are not cut, but segmented where they leave. Headers lie in the frame's head.
+//! A GSO frame is to be segmented before, as each of its segments is a packet. Headers lie in the frame's head.
 
 use crate::dataplane::segment;
 use crate::frame::{Frame, Pool};

@@ -21,6 +21,10 @@ use crate::types::{Mac, PortIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
 use crate::wire::protocol;
 
+/// Bytes before the transport header, as packets count them.
+#[allow(clippy::cast_possible_truncation)] // 20
+const TRANSPORT: u32 = SIMPLE_TRANSPORT as u32;
+
 /// How far a packet got. No more than fits a register: it is read at once after it is written.
 #[derive(Clone, Copy)]
 pub(super) enum Step {
@@ -208,7 +212,7 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     let mut seen = Seen { bytes: packet.len, tcp: None };
     if protocol == protocol::TCP {
         let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
-        seen.tcp = carried::segment(transport, packet.len.saturating_sub(SIMPLE_TRANSPORT as u32));
+        seen.tcp = carried::segment(transport, packet.len.saturating_sub(TRANSPORT));
         if seen.tcp.is_none() {
             return Step::Decide;
         }

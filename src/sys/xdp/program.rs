@@ -299,16 +299,27 @@ fn take_the_vteps(asm: &mut Assembler, filter: &VtepFilter) {
 /// The first bytes of the UDP payload of the benches' frames.
 pub const MARKER: [u8; 4] = *b"nusw";
 
-/// Counts frames whose IPv4 UDP payload (without IP options, behind at most one VLAN tag) begins with [`MARKER`] in
-/// counter 0 and drops them; passes all others. With a VNI it counts those in VXLAN packets of that network instead (over
-/// IPv4, to UDP port 4789, with no tag anywhere), and a frame that is in no tunnel passes.
-pub fn count_marked(counters: &Map, inside: Option<Vni>) -> Vec<Insn> {
+/// Which marked frames count.
+#[derive(Clone, Copy, Debug)]
+pub enum Marked {
+    /// All, behind at most one VLAN tag.
+    Any,
+    /// Those in VXLAN packets of this network (over IPv4, to UDP port 4789, with no tag anywhere).
+    InTunnel(Vni),
+    /// Those without a tag whose IPv4 source has these first 24 bits.
+    From([u8; 3]),
+}
+
+/// Counts frames whose IPv4 UDP payload (without IP options) begins with [`MARKER`] in counter 0 and drops them, as far as they
+/// are `wanted`; passes all others.
+pub fn count_marked(counters: &Map, wanted: Marked) -> Vec<Insn> {
     let asm = &mut Assembler::default();
     let pass = asm.label();
     asm.load(WORD, R2, R1, CTX_DATA).load(WORD, R3, R1, CTX_DATA_END);
-    match inside {
-        Some(vni) => marker_in_tunnel(asm, vni, pass),
-        None => marker(asm, pass),
+    match wanted {
+        Marked::InTunnel(vni) => marker_in_tunnel(asm, vni, pass),
+        Marked::From(source) => marker_from(asm, source, pass),
+        Marked::Any => marker(asm, pass),
     }
     asm.jump_unless_equal(R5, word(MARKER), pass);
     asm.mov_imm(R1, 0).store(WORD, FRAME_POINTER, -4, R1);
@@ -330,6 +341,15 @@ fn marker(asm: &mut Assembler, pass: Label) {
     );
     asm.load(WORD, R5, R2, 42).jump(compare);
     asm.place(tagged).bounds(50, pass).load(WORD, R5, R2, 46).place(compare);
+}
+
+/// The same, for a frame from this /24.
+fn marker_from(asm: &mut Assembler, [a, b, c]: [u8; 3], pass: Label) {
+    asm.bounds(46, pass);
+    asm.load(HALF, R5, R2, 12).jump_unless_equal(R5, half(0x0800), pass);
+    asm.load(HALF, R5, R2, 26).jump_unless_equal(R5, half(u16::from_be_bytes([a, b])), pass);
+    asm.load(BYTE, R5, R2, 28).jump_unless_equal(R5, c.into(), pass);
+    asm.load(WORD, R5, R2, 42);
 }
 
 /// The same, for a frame in a tunnel: 50 bytes further on (RFC 7348, section 5).
@@ -493,7 +513,7 @@ mod tests {
             eprintln!("skipped: bpf(2) needs privilege");
             return;
         };
-        let program = Program::load(&count_marked(&map, None)).unwrap();
+        let program = Program::load(&count_marked(&map, Marked::Any)).unwrap();
         let marked = frame(HOST, 0x0800, &[&[0; 28][..], &MARKER, &[0; 20]].concat());
         let tagged = frame(HOST, 0x8100, &[&[0, 5, 8, 0][..], &[0; 28], &MARKER, &[0; 20]].concat());
         let other = frame(HOST, 0x0800, &[0; 60]);
@@ -504,12 +524,37 @@ mod tests {
     }
 
     #[test]
+    fn the_sink_of_a_source_counts_marked_frames_from_there_only() {
+        let Ok(map) = Map::counters(1) else {
+            eprintln!("skipped: bpf(2) needs privilege");
+            return;
+        };
+        let program = Program::load(&count_marked(&map, Marked::From([192, 0, 2]))).unwrap();
+        let packet = |source: [u8; 4], payload: &[u8]| {
+            frame(HOST, 0x0800, &[&[0; 12][..], &source, &[0; 12], payload, &[0; 20]].concat())
+        };
+        let table = [
+            (packet([192, 0, 2, 77], &MARKER), 1),
+            (packet([192, 0, 3, 77], &MARKER), 2),
+            (packet([192, 1, 2, 77], &MARKER), 2),
+            (packet([10, 0, 2, 77], &MARKER), 2),
+            (packet([192, 0, 2, 77], &[0; 4]), 2),
+            (packet([192, 0, 2, 77], &MARKER)[..45].to_vec(), 2),
+        ];
+        for (frame, verdict) in table {
+            assert_eq!(program.test_run(&frame).unwrap(), verdict, "{frame:02x?}");
+        }
+        assert_eq!(map.counter(0).unwrap(), 1);
+    }
+
+    #[test]
     fn the_sink_of_a_tunnel_counts_marked_frames_of_its_network_only() {
         let Ok(map) = Map::counters(1) else {
             eprintln!("skipped: bpf(2) needs privilege");
             return;
         };
-        let program = Program::load(&count_marked(&map, Vni::new(0x01_e2_40))).unwrap();
+        let program =
+            Program::load(&count_marked(&map, Marked::InTunnel(Vni::new(0x01_e2_40).unwrap()))).unwrap();
         let marked = frame(HOST, 0x0800, &[&[0; 28][..], &MARKER, &[0; 20]].concat());
         let packet = |port, vni: [u8; 3], inner: &[u8]| {
             let [a, b, c] = vni;
