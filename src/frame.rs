@@ -6,7 +6,7 @@
 //! does the work in software.
 
 pub use crate::sys::pool::{
-    CHUNK, CHUNK_DATA, Frame, HEADROOM, LARGE_CHUNK, MAX_FRAME, Pool, Region, take_each,
+    CHUNK, CHUNK_DATA, Frame, HEADROOM, LARGE_CHUNK, MAX_FRAME, Pool, Region, put, take_each,
 };
 
 use serde::Serialize;

@@ -491,6 +491,18 @@ pub fn take_each<const N: usize>(burst: &mut ArrayVec<Frame, N>, mut take: impl 
     }
 }
 
+/// Puts a frame at the end of a burst; false, and the frame is dropped, where there is no room. As `push`, but for the same
+/// reason as [`take_each`].
+#[inline(always)]
+pub fn put<const N: usize>(burst: &mut ArrayVec<Frame, N>, frame: Frame) -> bool {
+    let room = !burst.is_full();
+    if room {
+        // SAFETY: there is room for one more.
+        unsafe { burst.push_unchecked(frame) };
+    }
+    room
+}
+
 // SAFETY: a frame owns its chunks, and its pool's `Shared` outlives it; giving them back elsewhere goes by `remote`.
 unsafe impl Send for Frame {}
 

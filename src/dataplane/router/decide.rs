@@ -316,7 +316,7 @@ fn v4<'t>(
 /// As [`clamp`], if the packet has its transport header.
 fn clamp_whole<A>(frame: &mut Frame, header: &Header<A>, at: &At<'_>, to: &At<'_>) {
     if at.router.mss_clamping && header.has_transport() {
-        clamp(frame, (header.protocol, usize::from(header.transport)), at, to);
+        clamp(frame, (header.protocol, usize::from(header.transport)), at.interface, to.interface);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where packets of a router to an address lead: what the FIB and the neighbours said the last time, for as long as that
 //! holds. One line of memory then says what else takes two searches.
 //!
-//! A place may be any address's, and has the one that came last; so it is bounded, and what a scan of addresses takes from
-//! others is a few cycles a packet. Spread over several next hops, a destination is not kept.
+//! A pair of places may be any address's, and has the two that came last; so it is bounded, and what a scan of addresses takes
+//! from others is a few cycles a packet. Spread over several next hops, a destination is not kept.
 
 use super::neighbours::NeighbourRef;
 use crate::dataplane::fdb::fold;
@@ -57,48 +57,54 @@ struct Place<K> {
 
 /// See the module's documentation.
 pub(in crate::dataplane) struct Leads<K> {
-    places: Vec<Place<K>>,
+    pairs: Vec<[Place<K>; 2]>,
     seed: u64,
 }
 
 impl<K: Key> Leads<K> {
     /// Takes no memory before the first lead. `seed` is secret.
     pub(in crate::dataplane) fn new(seed: u64) -> Leads<K> {
-        Leads { places: Vec::new(), seed }
+        Leads { pairs: Vec::new(), seed }
     }
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a hash folds
-    fn place(&self, key: K) -> usize {
-        (fold(key.bits() ^ self.seed, 0x9e37_79b9_7f4a_7c15) as usize) % PLACES
+    fn pair(&self, key: K) -> usize {
+        (fold(key.bits() ^ self.seed, 0x9e37_79b9_7f4a_7c15) as usize) % (PLACES / 2)
     }
 
     /// Where the packets of a router to an address lead, if that is known since this epoch began.
     #[inline(always)]
     pub(super) fn get(&self, key: K, epoch: u32) -> Option<Lead> {
-        let place = self.places.get(self.place(key))?;
+        let [newer, older] = self.pairs.get(self.pair(key))?;
+        let place = if newer.key == key { newer } else { older };
+        if (place.key != key) | (place.epoch != epoch) {
+            return None;
+        }
         let is_out = place.lead & OUT != 0;
-        let lead = match NeighbourRef::from_number(place.lead & !OUT) {
+        Some(match NeighbourRef::from_number(place.lead & !OUT) {
             None => Lead::Translated,
             Some(neighbour) if is_out => Lead::Out(neighbour),
             Some(neighbour) => Lead::To(neighbour),
-        };
-        ((place.key == key) & (place.epoch == epoch)).then_some(lead)
+        })
     }
 
-    /// Keeps a lead, in the place of an older one.
+    /// Keeps a lead, in the place of the older one of its pair.
     #[cold]
     pub(super) fn keep(&mut self, key: K, epoch: u32, lead: Lead) {
         // No packet is for address 0.
-        self.places.resize(PLACES, Place::default());
+        self.pairs.resize(PLACES / 2, [Place::default(); 2]);
         let lead = match lead {
             Lead::Translated => 0,
             Lead::To(neighbour) => neighbour.number(),
             Lead::Out(neighbour) => neighbour.number() | OUT,
         };
-        let at = self.place(key);
-        if let Some(place) = self.places.get_mut(at) {
-            *place = Place { key, epoch, lead };
+        let at = self.pair(key);
+        if let Some([newer, older]) = self.pairs.get_mut(at) {
+            if newer.key != key {
+                *older = *newer;
+            }
+            *newer = Place { key, epoch, lead };
         }
     }
 }

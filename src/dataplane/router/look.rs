@@ -16,6 +16,7 @@ use crate::dataplane::tracer::Tracer;
 use crate::frame::{BURST, Frame};
 use crate::stats::DropReason;
 use crate::tables::fib::Route;
+use crate::tables::router::Interface;
 use crate::tables::tunnel::{key_address, v4_key};
 use crate::types::{Mac, PortIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
@@ -45,6 +46,8 @@ pub(super) struct Packet {
     /// What the index gave for it when the entry was brought near.
     pub(super) guess: Option<Guess>,
     interface: PortIdx,
+    /// Its router lowers the MSS of SYNs.
+    clamps: bool,
     len: u32,
 }
 
@@ -158,10 +161,10 @@ fn plain(
 ) -> Step {
     let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
     if at.router.mss_clamping {
-        clamp(frame, transport, at, &to);
+        clamp(frame, transport, at.interface, to);
     }
     hop(frame.head_mut().get_mut(HEADER..).unwrap_or_default());
-    send(frame, &to, (neighbour, mac))
+    send(frame, to, (neighbour, mac))
 }
 
 /// The interface and the MAC of a neighbour; nothing: that is not known now, or the frame is too long for it.
@@ -170,10 +173,10 @@ fn leaves<'t>(
     frame: &Frame,
     neighbour: NeighbourRef,
     cx: &Context<'_, 't, impl Tracer>,
-) -> Option<(At<'t>, Mac)> {
+) -> Option<(&'t Interface, Mac)> {
     let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
-    let to = At::new(to, cx.tables).filter(|to| to.port.up && frame.len() <= to.port.plain_len)?;
-    Some((to, mac?))
+    let port = cx.tables.port(to).filter(|port| port.up && frame.len() <= port.plain_len)?;
+    Some((port.interface()?, mac?))
 }
 
 /// A packet whose connection is to be sought: only who translates for the router can.
@@ -192,7 +195,8 @@ fn connection(
     let addresses = (simple.source, simple.destination);
     let tuple = V4Tuple::new(at.interface.router.0, simple.protocol, addresses, ports);
     let probe = translator.tracker.probe_v4(tuple);
-    packets.push(Packet { place, probe, guess: None, interface: at.index, len: simple.len });
+    let clamps = at.router.mss_clamping;
+    packets.push(Packet { place, probe, guess: None, interface: at.index, clamps, len: simple.len });
     Step::Connection
 }
 
@@ -222,10 +226,10 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
         Verdict::Renew => return Step::Decide,
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
-    if to.router.mss_clamping
+    if packet.clamps
         && let Some(at) = At::new(packet.interface, cx.tables)
     {
-        clamp(frame, (protocol, SIMPLE_TRANSPORT), &at, &to);
+        clamp(frame, (protocol, SIMPLE_TRANSPORT), at.interface, to);
     }
     let transport = SIMPLE_TRANSPORT;
     let partial = rewrite.kind().is_partial(&frame.offload, HEADER + transport);
@@ -233,12 +237,12 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
         return Step::Drop(reason);
     }
-    send(frame, &to, (neighbour, mac))
+    send(frame, to, (neighbour, mac))
 }
 
 /// Writes the MACs.
 #[inline(always)]
-fn send(frame: &mut Frame, to: &At<'_>, (neighbour, mac): (NeighbourRef, Mac)) -> Step {
-    address(frame.head_mut(), to.interface.mac, mac);
+fn send(frame: &mut Frame, to: &Interface, (neighbour, mac): (NeighbourRef, Mac)) -> Step {
+    address(frame.head_mut(), to.mac, mac);
     Step::Leave(neighbour)
 }

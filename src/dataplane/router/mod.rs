@@ -41,7 +41,7 @@ use super::rewrite::{self, Transport};
 use super::tally::Tally;
 use super::tracer::{Look, Tracer};
 use super::{Sent, Shard, flow};
-use crate::frame::{BURST, Burst, Frame, take_each};
+use crate::frame::{BURST, Burst, Frame, put, take_each};
 use crate::services::icmp::Problem;
 use crate::stats::DropReason;
 use crate::tables::fib::{Hop, Route};
@@ -122,10 +122,9 @@ impl Delivered {
     /// [`DropReason::NoBuffer`]: there is no room.
     #[inline(always)]
     pub(super) fn push(&mut self, frame: Frame, interface: PortIdx) -> Result<(), DropReason> {
-        if self.frames.is_full() {
+        if !put(&mut self.frames, frame) {
             return Err(DropReason::NoBuffer);
         }
-        self.frames.push(frame);
         self.interfaces.push(interface);
         Ok(())
     }
@@ -263,10 +262,10 @@ fn next<'t, T: Tracer>(
 
 /// Lowers the MSS that a TCP end announces to what the networks on its way here carry, where the router does that.
 #[inline(always)]
-fn clamp(frame: &mut Frame, (protocol, transport): (u8, usize), at: &At<'_>, to: &At<'_>) {
+fn clamp(frame: &mut Frame, (protocol, transport): (u8, usize), at: &Interface, to: &Interface) {
     if protocol == protocol::TCP {
         let partial = Transport::Tcp.is_partial(&frame.offload, HEADER + transport);
-        let mtu = usize::from(at.interface.mtu.min(to.interface.mtu));
+        let mtu = usize::from(at.mtu.min(to.mtu));
         let mss = u16::try_from(mtu.saturating_sub(transport + TCP_HEADER)).unwrap_or(u16::MAX);
         let segment = frame.head_mut().get_mut(HEADER + transport..).unwrap_or_default();
         rewrite::clamp_mss(segment, mss, partial);
@@ -316,17 +315,19 @@ pub(super) fn address(head: &mut [u8], source: Mac, destination: Mac) {
 fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl Tracer>) {
     let generation = cx.shard.fdb.generation();
     let Some((interface, exit)) = cx.shard.neighbours.exit(neighbour, generation) else { return };
-    let Some(from) = At::new(interface, cx.tables) else { return };
-    let index = from.interface.network;
-    if let (Some(to), Some(network)) = (exit, cx.tables.network(index)) {
+    if let Some((index, to)) = exit
+        && let Some(network) = cx.tables.network(index)
+    {
         let bytes = frame.len() as u64;
         let exit = Exit { to, index, network, from_tunnel: false };
         let ended = bridge::send_to(frame, &exit, interface, (cx.tables, cx.shard), cx.out, cx.tracer);
-        return ends(ended, bytes, &from, cx);
+        return ends(ended, bytes, interface, cx);
     }
+    let Some(from) = At::new(interface, cx.tables) else { return };
+    let network = from.interface.network;
     let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
-    if let Some(port) = cx.shard.fdb.get(FdbKey::from_bits(index, destination)) {
-        cx.shard.neighbours.keep_exit(neighbour, port, generation);
+    if let Some(port) = cx.shard.fdb.get(FdbKey::from_bits(network, destination)) {
+        cx.shard.neighbours.keep_exit(neighbour, (network, port), generation);
     }
     emit(frame, &from, cx);
 }
@@ -352,17 +353,21 @@ pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tr
         }
         None => Err(DropReason::VlanNotAllowed),
     };
-    ends(ended, bytes, from, cx);
+    ends(ended, bytes, from.index, cx);
 }
 
 /// Counts how a frame of an interface ended.
 #[inline(always)]
-fn ends(ended: Result<Sent, DropReason>, bytes: u64, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
-    cx.shard.tally.count_rx(from.index, bytes, ended);
+fn ends(ended: Result<Sent, DropReason>, bytes: u64, from: PortIdx, cx: &mut Context<'_, '_, impl Tracer>) {
+    cx.shard.tally.count_rx(from, bytes, ended);
     match ended {
         Ok(Sent::Forwarded | Sent::Flooded) => {}
-        Ok(Sent::Answered | Sent::Consumed) => from.port.counters.answered.add_shared(1),
-        Err(reason) => drop_at(from.index, reason, cx),
+        Ok(Sent::Answered | Sent::Consumed) => {
+            if let Some(port) = cx.tables.port(from) {
+                port.counters.answered.add_shared(1);
+            }
+        }
+        Err(reason) => drop_at(from, reason, cx),
     }
 }
 

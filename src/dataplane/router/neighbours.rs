@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 
 use crate::dataplane::fdb::fold;
-use crate::types::{Mac, PortIdx};
+use crate::types::{Mac, NetIdx, PortIdx};
 
 /// Seconds for which a home's word counts.
 const TOLD: u32 = 30;
@@ -47,8 +47,8 @@ struct Known {
     mac: Mac,
     /// Second from which it counts no longer.
     until: u32,
-    /// The port that it is behind, as the FDB of this generation says.
-    exit: Option<(PortIdx, u32)>,
+    /// The network and the port that it is behind, as the FDB of this generation says.
+    exit: Option<((NetIdx, PortIdx), u32)>,
 }
 
 /// What a home tells of a neighbour.
@@ -94,16 +94,21 @@ impl Neighbours {
         Some((known.key.interface, (now < known.until).then_some(known.mac)))
     }
 
-    /// The interface that a neighbour is on, and the port that it is behind, if the FDB has not changed since that was found.
+    /// The interface that a neighbour is on, and the network and the port that it is behind, if the FDB has not changed since
+    /// that was found.
     #[inline(always)]
-    pub(super) fn exit(&self, place: NeighbourRef, generation: u32) -> Option<(PortIdx, Option<PortIdx>)> {
+    pub(super) fn exit(
+        &self,
+        place: NeighbourRef,
+        generation: u32,
+    ) -> Option<(PortIdx, Option<(NetIdx, PortIdx)>)> {
         let known = self.known.get(place.0 as usize)?;
         let exit = known.exit.filter(|(_, found)| *found == generation);
-        Some((known.key.interface, exit.map(|(port, _)| port)))
+        Some((known.key.interface, exit.map(|(exit, _)| exit)))
     }
 
     /// Keeps which port a neighbour is behind.
-    pub(super) fn keep_exit(&mut self, place: NeighbourRef, exit: PortIdx, generation: u32) {
+    pub(super) fn keep_exit(&mut self, place: NeighbourRef, exit: (NetIdx, PortIdx), generation: u32) {
         if let Some(known) = self.known.get_mut(place.0 as usize) {
             known.exit = Some((exit, generation));
         }
