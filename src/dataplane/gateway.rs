@@ -107,7 +107,8 @@ pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Insta
         }
         stays
     });
-    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
+    let mut silent = Silent;
+    let cx = &mut Context::new(tables, shard, now, out, &mut silent);
     for slot in 0..tables.ports.len() {
         let Ok(index) = u16::try_from(slot).map(PortIdx) else { break };
         let Some(at) = At::new(index, tables).filter(|_| is_home(index, tables, home)) else { continue };
@@ -127,7 +128,8 @@ fn is_home(port: PortIdx, tables: &Tables, home: WorkerIdx) -> bool {
 /// Frames that stand at interfaces whose home this is.
 pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
     let mut gateways = std::mem::take(&mut shard.gateways);
-    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
+    let mut silent = Silent;
+    let cx = &mut Context::new(tables, shard, now, out, &mut silent);
     let mut burst = Delivered::default();
     while let Some((index, frames)) = cx.out.take_from(|port| gateways.0.contains_key(&port)) {
         let Some(at) = At::new(index, tables) else { continue };
@@ -148,7 +150,8 @@ pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
 
 /// What falls due: questions to neighbours, announcements.
 pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
-    let cx = &mut Context { tables, shard, now, out, tracer: &mut Silent };
+    let mut silent = Silent;
+    let cx = &mut Context::new(tables, shard, now, out, &mut silent);
     if let Some(nat) = &mut cx.shard.nat
         && nat.fragments.deadline().is_some_and(|at| at <= now)
     {
@@ -369,7 +372,7 @@ fn carry_out(effects: Vec<Effect>, at: &At<'_>, cx: &mut Here<'_, '_>) {
             }
             Effect::Changed { ip, mac } => {
                 let event = NeighbourEvent { interface: at.index, address: address_key(ip), mac };
-                let now = cx.seconds();
+                let now = cx.seconds;
                 cx.shard.neighbours.hear(event, now);
                 cx.shard.tell(Event::Neighbour(event));
             }

@@ -272,7 +272,7 @@ pub fn process(
     });
     ends.flush(port);
     if !shard.delivered.is_empty() {
-        router::route(&mut Context { tables, shard, now, out, tracer });
+        router::route(&mut Context::new(tables, shard, now, out, tracer));
     }
 }
 

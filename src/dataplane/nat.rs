@@ -201,8 +201,10 @@ impl Translator {
         epoch: u32,
         now: u32,
     ) -> Option<Known<'_>> {
-        let (at, direction) = self.tracker.find_v4(probe, guess, now)?;
-        let entry = self.tracker.entry(at).filter(|entry| entry.epoch() == epoch)?;
+        let (at, direction, entry) = self.tracker.find_v4(probe, guess, now)?;
+        if entry.epoch() != epoch {
+            return None;
+        }
         Some(Known { at, direction, entry })
     }
 

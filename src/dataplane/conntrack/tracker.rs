@@ -268,19 +268,26 @@ impl Tracker {
         (self.entries[number >> 1].expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number)))
     }
 
-    /// As [`Tracker::find`], of an IPv4 tuple.
+    /// As [`Tracker::find`], of an IPv4 tuple, with the entry.
     #[inline(always)]
-    pub fn find_v4(&self, probe: &V4Probe, guess: Option<Guess>, now: u32) -> Option<(EntryRef, Direction)> {
-        let is = |number: u32| {
-            self.entries
-                .get(number >> 1)
-                .is_some_and(|entry| entry.is_v4(Direction::of(number), &probe.tuple))
+    pub fn find_v4(
+        &self,
+        probe: &V4Probe,
+        guess: Option<Guess>,
+        now: u32,
+    ) -> Option<(EntryRef, Direction, &Entry)> {
+        let look = |number: u32| {
+            let entry = &self.entries[number >> 1];
+            entry.is_v4(Direction::of(number), &probe.tuple).then_some(entry)
         };
-        let number = match guess {
-            Some(Guess(number)) if is(number) => number,
-            _ => self.index.find(probe.hash, is)?,
+        let (number, entry) = match guess.and_then(|Guess(number)| Some((number, look(number)?))) {
+            Some(found) => found,
+            None => {
+                let number = self.index.find(probe.hash, |number| look(number).is_some())?;
+                (number, &self.entries[number >> 1])
+            }
         };
-        (self.entries[number >> 1].expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number)))
+        (entry.expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number), entry))
     }
 
     #[inline(always)]

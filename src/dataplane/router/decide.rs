@@ -245,7 +245,7 @@ fn v4<'t>(
         return Ok(Way::Out(to, next));
     }
     // Who translates for the router is the home of all of its interfaces.
-    let (epoch, now) = (cx.epoch(), cx.seconds());
+    let (epoch, now) = (cx.epoch(), cx.seconds);
     let Some(translator) = &mut cx.shard.nat else { return Ok(Way::Home) };
     let packet = frame.head().get(HEADER..).unwrap_or_default();
     let asked = Asked {

@@ -36,7 +36,7 @@ pub(in crate::dataplane) fn unreachable(
     at: &At<'_>,
     cx: &mut Context<'_, '_, impl Tracer>,
 ) {
-    let seconds = cx.seconds();
+    let seconds = cx.seconds;
     let is_v4 = frame.head().get(HEADER - 2..HEADER) == Some(&IPV4.to_be_bytes());
     let packet = frame.head_mut().get_mut(HEADER..).unwrap_or_default();
     if is_v4 && let Some(translator) = &mut cx.shard.nat {

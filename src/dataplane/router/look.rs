@@ -174,7 +174,7 @@ fn leaves<'t>(
     neighbour: NeighbourRef,
     cx: &Context<'_, 't, impl Tracer>,
 ) -> Option<(&'t Interface, Mac)> {
-    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds())?;
+    let (to, mac) = cx.shard.neighbours.at(neighbour, cx.seconds)?;
     let port = cx.tables.port(to).filter(|port| port.up && frame.len() <= port.plain_len)?;
     Some((port.interface()?, mac?))
 }
@@ -203,7 +203,7 @@ fn connection(
 /// Translates a packet whose connection says how, and where to.
 #[inline(always)]
 pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_, impl Tracer>) -> Step {
-    let (epoch, now) = (cx.epoch(), cx.seconds());
+    let (epoch, now) = (cx.epoch(), cx.seconds);
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let tuple = &packet.probe.tuple;
     let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else { return Step::Decide };

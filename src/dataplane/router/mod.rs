@@ -68,15 +68,23 @@ pub(super) struct Context<'a, 't, T> {
     pub(super) tables: &'t Tables,
     pub(super) shard: &'a mut Shard,
     pub(super) now: Instant,
+    /// The same in seconds.
+    pub(super) seconds: u32,
     pub(super) out: &'a mut Out,
     pub(super) tracer: &'a mut T,
 }
 
-impl<T> Context<'_, '_, T> {
-    /// The time in seconds.
+impl<'a, 't, T> Context<'a, 't, T> {
     #[inline(always)]
-    pub(super) fn seconds(&self) -> u32 {
-        u32::try_from(self.now.secs()).unwrap_or(u32::MAX)
+    pub(super) fn new(
+        tables: &'t Tables,
+        shard: &'a mut Shard,
+        now: Instant,
+        out: &'a mut Out,
+        tracer: &'a mut T,
+    ) -> Context<'a, 't, T> {
+        let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
+        Context { tables, shard, now, seconds, out, tracer }
     }
 
     /// What a decision about a connection is taken under: it changes with the tables, and when neighbours change places.
@@ -286,7 +294,7 @@ pub(super) fn hop(hops: &[Hop], head: &[u8]) -> Option<Hop> {
 
 /// Sends a packet to a neighbour on the network of an interface, if its MAC is known here, or else to the interface's home.
 fn leave(mut frame: Frame, to: &At<'_>, next: u128, cx: &mut Context<'_, '_, impl Tracer>) {
-    let mac = cx.shard.neighbours.get(to.index, next, cx.seconds());
+    let mac = cx.shard.neighbours.get(to.index, next, cx.seconds);
     cx.tracer.look(|| Some(Look::Neighbour(to.index, next)));
     address(frame.head_mut(), to.interface.mac, mac.unwrap_or_default());
     if let Some(mac) = mac {
