@@ -208,6 +208,13 @@ impl Translator {
         Some(Known { at, direction, entry })
     }
 
+    /// Brings near what [`Translator::plan`] needs for a packet of no known connection.
+    #[inline(never)]
+    pub(super) fn expect(&self, router: RouterIdx, tuple: &V4Tuple) {
+        let (address, port) = (tuple.addresses().0, tuple.ports().0);
+        self.bindings.approach(&Inside { zone: router.0, protocol: tuple.protocol(), address, port });
+    }
+
     /// Decides on a packet.
     pub(super) fn plan(&mut self, asked: &Asked<'_>) -> Result<Plan, DropReason> {
         let (ports, tcp, is_echo) = match asked_for(asked)? {

@@ -376,6 +376,12 @@ impl Bindings {
         self.by_inside.find(self.hash(&inside), is).map(BindingRef)
     }
 
+    /// Brings near what [`Bindings::acquire`] looks at first for this inside endpoint.
+    #[inline]
+    pub fn approach(&self, inside: &Inside) {
+        self.by_inside.prefetch(self.hash(&Bindings::normal(inside)));
+    }
+
     /// The binding that has an outside endpoint.
     pub fn find_outside(&self, zone: u16, protocol: u8, outside: Outside) -> Option<BindingRef> {
         let pool = self.pools.get(usize::from(zone))?.as_deref()?;

@@ -18,7 +18,7 @@ use crate::stats::DropReason;
 use crate::tables::fib::Route;
 use crate::tables::router::Interface;
 use crate::tables::tunnel::{key_address, v4_key};
-use crate::types::{Mac, PortIdx};
+use crate::types::{Mac, PortIdx, RouterIdx};
 use crate::wire::ethernet::{IPV4, IPV6};
 use crate::wire::protocol;
 
@@ -45,6 +45,7 @@ pub(super) struct Packet {
     pub(super) probe: V4Probe,
     /// What the index gave for it when the entry was brought near.
     pub(super) guess: Option<Guess>,
+    router: RouterIdx,
     interface: PortIdx,
     /// Its router lowers the MSS of SYNs.
     clamps: bool,
@@ -195,8 +196,15 @@ fn connection(
     let addresses = (simple.source, simple.destination);
     let tuple = V4Tuple::new(at.interface.router.0, simple.protocol, addresses, ports);
     let probe = translator.tracker.probe_v4(tuple);
-    let clamps = at.router.mss_clamping;
-    packets.push(Packet { place, probe, guess: None, interface: at.index, clamps, len: simple.len });
+    packets.push(Packet {
+        place,
+        probe,
+        guess: None,
+        router: at.interface.router,
+        interface: at.index,
+        clamps: at.router.mss_clamping,
+        len: simple.len,
+    });
     Step::Connection
 }
 
@@ -206,7 +214,10 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     let (epoch, now) = (cx.epoch(), cx.seconds);
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let tuple = &packet.probe.tuple;
-    let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else { return Step::Decide };
+    let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else {
+        translator.expect(packet.router, tuple);
+        return Step::Decide;
+    };
     let Some(neighbour) = NeighbourRef::from_number(known.data()) else { return Step::Decide };
     let rewrite = known.rewrite(tuple);
     let (place, direction) = (known.at, known.direction);
