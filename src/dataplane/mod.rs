@@ -2,8 +2,11 @@
 //! argument. The same [`process`] serves the daemon, `nuswitch trace`, the fuzzers, the benches and every scenario test.
 //!
 //! ```text
-//! burst ─▶ ingress: header, VLAN, network ─▶ bridge: learn, look up ─▶ egress: MTU, tag, offload ─▶ Out
-//!              │ drop                            │ flood: a copy a port        │ drop
+//! burst ─▶ ingress: header, VLAN or tunnel, network ─▶ bridge: learn, look up ─▶ egress: MTU, tag or tunnel, offload ─▶ Out
+//!              │ drop                                   │ ▲  flood: a copy a port    │ drop
+//!              └ for the local VTEP: underlay           ▼ │
+//!                                      router: header, FIB, NAT, TTL, neighbour
+//!                                        └ for the router itself: gateway, at the interface's home
 //! ```
 //!
 //! A burst passes ingress as a whole before the first frame passes the bridge, so that the FDB's cache lines are on

@@ -318,20 +318,29 @@ impl Tracker {
     /// Notes that a packet went in a direction of a connection, if it can be of it.
     #[inline(always)]
     pub fn update(&mut self, at: EntryRef, direction: Direction, seen: &Seen, now: u32) -> Verdict {
-        let Some(entry) = self.entries.get_mut(at.0) else { return Verdict::Invalid(Invalid::NoHandshake) };
+        match self.entries.get_mut(at.0) {
+            // Nothing can be wrong with it.
+            Some(entry) if entry.state == State::Replied && seen.tcp.is_none() => {
+                entry.refresh(direction, seen, &self.settings, now);
+                Verdict::Pass
+            }
+            Some(_) => self.step(at, direction, seen, now),
+            None => Verdict::Invalid(Invalid::NoHandshake),
+        }
+    }
+
+    /// As [`Tracker::update`], for whatever has more states than one.
+    #[inline(never)]
+    fn step(&mut self, at: EntryRef, direction: Direction, seen: &Seen, now: u32) -> Verdict {
+        let entry = &mut self.entries[at.0];
         let before = entry.state;
         let step = match (&seen.tcp, before) {
             (Some(segment), State::Established) => entry.tcp_step(direction, segment),
-            (None, State::Replied) => Ok(Step::Refresh),
             _ => step_rarely(entry, direction, seen),
         };
         match step {
             Ok(Step::Refresh) if entry.state == before => {
-                let expiry = now.saturating_add(lifetime(&self.settings.timeouts, entry.protocol(), before));
-                let refreshes = self.settings.inbound_refresh || entry.is_kept_by(direction);
-                // An expiry that comes nearer, after other settings, waits for the wheel.
-                entry.expiry = if refreshes { expiry } else { entry.expiry };
-                entry.count(direction, seen.bytes);
+                entry.refresh(direction, seen, &self.settings, now);
                 Verdict::Pass
             }
             step => self.update_rarely(at, (direction, before, step), seen, now),
@@ -575,7 +584,7 @@ fn step_rarely(entry: &mut Entry, direction: Direction, seen: &Seen) -> Result<S
 }
 
 #[inline(always)]
-fn lifetime(timeouts: &Timeouts, protocol: u8, state: State) -> u32 {
+pub(super) fn lifetime(timeouts: &Timeouts, protocol: u8, state: State) -> u32 {
     match state {
         State::Established | State::HalfClosed => timeouts.tcp_established,
         State::SynSent | State::SynReceived | State::PickedUp => timeouts.tcp_transitory,
