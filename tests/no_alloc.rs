@@ -18,7 +18,8 @@ use nuswitch::model::{self, AttachmentKey};
 use nuswitch::ports::mem::{self, MemHandle};
 use nuswitch::tables::Tables;
 use nuswitch::tables::compile::{Device, Places, compile};
-use nuswitch::types::{Instant, PortIdx, WorkerIdx};
+use nuswitch::types::{Instant, Mac, PortIdx, WorkerIdx};
+use nuswitch::wire::checksum::Sum;
 use nuswitch::worker::mesh::Mesh;
 use nuswitch::worker::{Command, Setup, Worker};
 
@@ -75,12 +76,57 @@ fn file() -> String {
 struct Bench {
     worker: Worker,
     handles: HashMap<String, MemHandle>,
+    tables: Arc<ArcSwap<Tables>>,
     now: u64,
     moved: usize,
 }
 
-fn bench() -> Bench {
-    let model = model::load(&file(), "test.toml").unwrap();
+/// A guest with a floating IP and one without behind a router, whose world is one host.
+const ROUTER: &str = r#"
+[[network]]
+name = "public"
+external = true
+[[subnet]]
+name = "public"
+network = "public"
+cidr = "203.0.113.0/24"
+gateway_ip = false
+[[network]]
+name = "blue"
+[[subnet]]
+name = "blue"
+network = "blue"
+cidr = "10.0.0.0/24"
+[[router]]
+name = "edge"
+interfaces = ["blue"]
+external_gateway = { network = "public", external_fixed_ips = ["203.0.113.100"] }
+[[port]]
+name = "w"
+network = "public"
+mac_address = "52:54:00:00:00:09"
+fixed_ips = ["203.0.113.9"]
+interface = { kind = "packet", name = "eth-w" }
+[[port]]
+name = "a"
+network = "blue"
+mac_address = "52:54:00:00:00:01"
+fixed_ips = ["10.0.0.11"]
+interface = { kind = "packet", name = "eth-a" }
+[[port]]
+name = "b"
+network = "blue"
+mac_address = "52:54:00:00:00:02"
+fixed_ips = ["10.0.0.12"]
+interface = { kind = "packet", name = "eth-b" }
+[[floating_ip]]
+floating_network = "public"
+floating_ip_address = "203.0.113.150"
+port = "b"
+"#;
+
+fn bench(text: &str) -> Bench {
+    let model = model::load(text, "test.toml").unwrap();
     let poll = Poll::new().unwrap();
     let mesh = Arc::new(Mesh::new(std::slice::from_ref(&poll)).unwrap());
     let published = Arc::new(ArcSwap::from_pointee(Tables::default()));
@@ -110,7 +156,7 @@ fn bench() -> Bench {
         handles.insert(port.name.clone(), handle);
     }
     worker.turn(Instant(0));
-    Bench { worker, handles, now: 0, moved: 0 }
+    Bench { worker, handles, tables: published, now: 0, moved: 0 }
 }
 
 fn frame(from: u8, to: u8, tagged: bool) -> Vec<u8> {
@@ -138,7 +184,7 @@ impl Bench {
 
 #[test]
 fn a_known_flow_allocates_nothing() {
-    let mut bench = bench();
+    let mut bench = bench(&file());
     let mut flood = frame(1, 0xff, false);
     flood[..6].fill(0xff);
     // a, b: addresses 1 and 2; the trunk: 3.
@@ -165,6 +211,47 @@ fn a_known_flow_allocates_nothing() {
     let allocations = ALLOCATIONS.get() - before;
     assert_eq!(bench.moved - moved, 200 * flows.len() * BURST, "the frames did pass");
     assert_eq!(allocations, 0, "allocations and releases on the path of known flows");
+}
+
+/// A UDP packet with a sound header from one end to another.
+fn udp(macs: [Mac; 2], source: ([u8; 4], u16), destination: ([u8; 4], u16)) -> Vec<u8> {
+    let mut ip = vec![0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0];
+    ip.extend([source.0, destination.0].concat());
+    let sum = Sum::of(&ip).checksum().to_be_bytes();
+    ip[10..12].copy_from_slice(&sum);
+    let ports = [source.1.to_be_bytes(), destination.1.to_be_bytes()].concat();
+    let mut bytes = [&macs[1].0[..], &macs[0].0, &[8, 0], &ip, &ports, &[0, 26, 0, 0]].concat();
+    bytes.resize(60, 0);
+    bytes
+}
+
+#[test]
+fn a_translated_flow_allocates_nothing() {
+    let mut bench = bench(ROUTER);
+    let mac_of = |bench: &Bench, name: &str| {
+        let tables = bench.tables.load();
+        let port = tables.ports.iter().flatten().find(|port| *port.name == *name).unwrap();
+        port.interface().unwrap().mac
+    };
+    let (inside, outside) = (mac_of(&bench, "edge/blue"), mac_of(&bench, "edge/public"));
+    let guest = |n: u8| Mac([0x52, 0x54, 0, 0, 0, n]);
+    let world = ([203, 0, 113, 9], 53);
+    let out = |n: u8| udp([guest(n), inside], ([10, 0, 0, 10 + n], 4000), world);
+    let back = |to: [u8; 4]| udp([guest(9), outside], world, (to, 4000));
+    let flows =
+        [("a", out(1)), ("w", back([203, 0, 113, 100])), ("b", out(2)), ("w", back([203, 0, 113, 150]))];
+    for _ in 0..4 {
+        for (port, bytes) in &flows {
+            bench.burst(port, bytes);
+        }
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..200 {
+        for (port, bytes) in &flows {
+            assert_eq!(bench.burst(port, bytes), BURST, "{port}");
+        }
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations and releases on the path of translated flows");
 }
 
 #[test]
