@@ -141,7 +141,7 @@ impl<T: Tracer> Path<T> {
     }
 }
 
-/// A SYN may say how long the segments are that its sender takes.
+/// A SYN may say how long the segments are that its sender takes: longer ones than any network here carries.
 fn with_mss(mut frame: Wire) -> Wire {
     let bytes = &mut frame.bytes;
     let is_v4 = bytes.len() >= 54 && word(bytes, 12) == 0x0800 && bytes[14] == 0x45;
@@ -152,7 +152,7 @@ fn with_mss(mut frame: Wire) -> Wire {
         && frame.offload.is_done()
     {
         assert_eq!(header_len(&bytes[14..]), 20);
-        bytes.splice(54..54, [2, 4, 0x05, 0xb4]);
+        bytes.splice(54..54, [2, 4, 0x23, 0]);
         bytes[46] = 0x60;
         let len = word(bytes, 16).wrapping_add(4);
         bytes[16..18].copy_from_slice(&len.to_be_bytes());
@@ -218,7 +218,7 @@ const ROOM: (u32, u32) = (1024, 256);
 const LITTLE: (u32, u32) = (16, 4);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 500, ..ProptestConfig::default() })]
 
     #[test]
     fn bursts_fare_the_same_on_both_ways(data in prop::collection::vec(any::<u8>(), 0..6000)) {
