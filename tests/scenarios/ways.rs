@@ -193,7 +193,7 @@ fn compare(data: &[u8], burst: usize, limits: (u32, u32)) {
             let mut frames = Vec::new();
             while frames.len() < count {
                 let again = sent[from].len().min(8);
-                if again > 0 && input.byte() % 2 == 0 {
+                if again > 0 && input.flag() {
                     // What was sent already: most likely it is of a connection.
                     let at = sent[from].len() - 1 - usize::from(input.byte()) % again;
                     frames.push(sent[from][at].clone());

@@ -274,3 +274,27 @@ fn req9_what_was_in_vain_is_looked_at_again() {
     sw.expect("b", into(B, "ip src=203.0.113.100 dst=10.0.0.11 ttl=63 udp sport=4000 dport=7000"));
     sw.forget();
 }
+
+/// A trace says what becomes of such packets before they are sent, at every step.
+#[test]
+fn a_trace_foresees_who_is_let_in() {
+    for kind in FILTERINGS {
+        let (mut sw, port) = met(&filtering(kind), "udp");
+        let (there, back) = (a_to_b(port, "udp ENDS len=9").0, b_to_a(port, "udp ENDS len=9").0);
+        for (sender, receiver, sent) in
+            [("a", "b", &there), ("b", "a", &back), ("a", "b", &there), ("b", "a", &back)]
+        {
+            let traced = sw.explain_live(sender, sent.clone());
+            sw.send(sender, sent.clone());
+            let arrived = sw.take_all(receiver);
+            let outputs: Vec<_> =
+                traced.outputs.iter().map(|out| (out.port.clone(), out.frame.clone())).collect();
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let wanted: Vec<_> =
+                arrived.iter().map(|frame| (receiver.to_owned(), hex(&frame.bytes))).collect();
+            assert_eq!(outputs, wanted, "{kind}, from {sender}: {:?}", traced.steps);
+            assert_eq!(arrived.is_empty(), traced.verdict == "dropped: nat_unmatched", "{}", traced.verdict);
+        }
+        sw.forget();
+    }
+}
