@@ -110,6 +110,7 @@ drop_reasons! {
     TtlExceeded = "ttl_exceeded": "its TTL or hop limit ends at the router",
     DirectedBroadcast = "directed_broadcast": "to all hosts of another subnet, which no router forwards",
     RouterLoop = "router_loop": "passed too many routers of this switch in one go",
+    OwnMac = "own_mac": "for a router itself, from its own MAC address: forged, or going round",
     NatUnmatched = "nat_unmatched": "to an address that NAT gives away, and of no connection or rule there",
     NatExhausted = "nat_exhausted": "no SNAT port or address is free for it",
     ConntrackInvalid = "conntrack_invalid": "cannot be of its connection, or begins none",

@@ -27,7 +27,7 @@ use super::input::{Input, note};
 use super::packets::{Packet, checksum_at, options, sum, transport, transport_sum, word};
 
 const CHUNKS: (u32, u32) = (512, 8);
-const GUESTS: [(&str, &str, [u8; 4]); 4] = [
+pub const GUESTS: [(&str, &str, [u8; 4]); 4] = [
     ("a", "blue", [10, 0, 0, 10]),
     ("b", "blue", [10, 0, 0, 11]),
     ("c", "red", [10, 0, 1, 12]),
@@ -44,13 +44,13 @@ fn mac_v6(port: usize) -> Mac {
 }
 
 /// A port's MAC, and that of the router on its network.
-fn macs(port: usize) -> (Mac, Mac) {
+pub fn macs(port: usize) -> (Mac, Mac) {
     let own = Mac([0x52, 0x54, 0, 0, 0, b'a' + u8::try_from(port).unwrap_or(0)]);
     (own, ROUTER[[0, 0, 1, 2][port]])
 }
 
 /// One of a few configurations, and whether its router has SNAT.
-fn text(choice: u8) -> (String, bool) {
+pub fn text(choice: u8) -> (String, bool) {
     let snat = choice % 4 != 3;
     let filtering =
         ["address-and-port-dependent", "endpoint-independent", "address-dependent"][usize::from(choice % 3)];
@@ -357,7 +357,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
 }
 
 /// A frame that a guest or the world sends: most often to the router.
-fn frame(input: &mut Input<'_>, from: usize, last: &[Vec<u8>; 4]) -> (Vec<u8>, Offload) {
+pub fn frame(input: &mut Input<'_>, from: usize, last: &[Vec<u8>; 4]) -> (Vec<u8>, Offload) {
     let (own, router) = macs(from);
     let mut bytes =
         [input.one_of(&[router, router, router, router, router, router, Mac::BROADCAST, macs(0).0]).0, own.0]

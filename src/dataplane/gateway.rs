@@ -336,12 +336,16 @@ fn refusal(packet: &Packet<'_>) -> Option<Problem> {
 /// The next hop of a packet that leaves by this interface: the routes' choice once more.
 fn next_hop(head: &[u8], at: &At<'_>) -> Option<IpAddr> {
     let kind = u16::from_be_bytes(*head.get(HEADER - 2..)?.first_chunk()?);
-    let (route, destination) = if kind == ethernet::IPV4 {
-        let destination = u32::from_be_bytes(*head.get(HEADER + 16..)?.first_chunk()?);
-        (at.router.fib.v4(destination)?, address_key(IpAddr::V4(destination.into())))
-    } else {
-        let destination = u128::from_be_bytes(*head.get(HEADER + 24..)?.first_chunk()?);
-        (at.router.fib.v6(destination)?, destination)
+    let (route, destination) = match kind {
+        ethernet::IPV4 => {
+            let destination = u32::from_be_bytes(*head.get(HEADER + 16..)?.first_chunk()?);
+            (at.router.fib.v4(destination)?, address_key(IpAddr::V4(destination.into())))
+        }
+        ethernet::IPV6 => {
+            let destination = u128::from_be_bytes(*head.get(HEADER + 24..)?.first_chunk()?);
+            (at.router.fib.v6(destination)?, destination)
+        }
+        _ => return None,
     };
     match route {
         Route::Connected(_) => Some(key_address(destination)),

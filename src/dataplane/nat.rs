@@ -9,7 +9,9 @@
 //! - its destination, on the way in: what a floating IP or a forwarded port stands for, or the inside endpoint of a binding, as
 //!   far as the router's filtering lets it.
 //!
-//! A packet from inside to an address that NAT gives away is both (hairpin; RFC 4787, REQ-9).
+//! A packet from inside to an address that NAT gives away is both (hairpin; RFC 4787, REQ-9): it is treated as if it had gone
+//! out, and come back as from its sender's outside endpoint. One that is not let in has gone out all the same, so it is tracked
+//! as *half* a connection, which lets the other guest's packets in; when one comes, the whole connection takes its place.
 //!
 //! Entries carry the epoch of the tables that they were decided under. At the first packet after a change an entry is looked at
 //! again; it stays if what it says is still true, and its binding stays while the pool has its address.
@@ -21,9 +23,9 @@
 //! silence (RFC 5382, REQ-4).
 
 pub(super) mod carried;
+mod held;
 pub mod live;
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::check::{Header, check_v4};
@@ -41,6 +43,7 @@ use crate::tables::tunnel::v4_key;
 use crate::types::{PortIdx, RouterIdx, WorkerIdx};
 use crate::wire::protocol;
 use carried::{Carried, asked_for, carried, check_error};
+use held::Held;
 
 /// The guest of connections whose inside end is none of our ports.
 const NOBODY: u16 = u16::MAX;
@@ -53,9 +56,7 @@ pub struct Translator {
     pub bindings: Bindings,
     /// Parts of packets that are to be translated, with the interface that each came by.
     pub fragments: Fragments<PortIdx>,
-    /// Whom a binding has sent to, where a router's filtering asks for that.
-    heard_of: HashMap<(BindingRef, u32), u32>,
-    remembers: bool,
+    held: Held,
     /// Routers that have a pool here.
     zones: Vec<RouterIdx>,
 }
@@ -99,6 +100,13 @@ impl Known<'_> {
     }
 }
 
+/// What a packet to a NAT address is for: a guest's endpoint, by a floating IP or by this binding.
+#[derive(Clone, Copy)]
+struct Target {
+    inside: (u32, u16),
+    binding: Option<BindingRef>,
+}
+
 /// A packet as the translator is asked about it.
 pub(super) struct Asked<'a> {
     /// From the IP header on.
@@ -127,8 +135,7 @@ impl Translator {
             tracker: Tracker::new(limits, settings, seed),
             bindings,
             fragments: Fragments::new(fragments::Limits::default(), seed.rotate_left(31)),
-            heard_of: HashMap::new(),
-            remembers: false,
+            held: Held::default(),
             zones: Vec::new(),
         }
     }
@@ -152,33 +159,19 @@ impl Translator {
         }
         let asks = |rules: &Rules| rules.filtering == NatFiltering::AddressDependent;
         let wanted = routers(tables, home).iter().any(|(_, rules)| asks(rules));
-        if wanted != self.remembers {
-            self.remembers = wanted;
-            self.remember_all();
-        }
-    }
-
-    /// Notes whom the bindings of all connections have sent to, or forgets it.
-    fn remember_all(&mut self) {
-        let Translator { tracker, heard_of, remembers, .. } = self;
-        heard_of.clear();
-        let mut from = 0;
-        while let Some(next) = tracker.walk(from, 4096, |_, entry| {
-            if let Some(pair) = remote(entry).filter(|_| *remembers) {
-                *heard_of.entry(pair).or_default() += 1;
-            }
-        }) {
-            from = next;
+        if wanted != self.held.remembers() {
+            let Translator { tracker, held, .. } = self;
+            held.set_remembers(wanted, tracker);
         }
     }
 
     /// Ends the connections that `is` names; gives how many.
     pub fn flush(&mut self, is: impl Fn(&Entry) -> bool) -> u32 {
-        let Translator { tracker, bindings, heard_of, .. } = self;
+        let Translator { tracker, bindings, held, .. } = self;
         let (mut from, mut count) = (0, 0);
         while let Some(next) = tracker.flush(from, 4096, &is, &mut |entry, _| {
             count += 1;
-            let_go(entry, bindings, heard_of);
+            held.let_go(entry, bindings);
         }) {
             from = next;
         }
@@ -187,8 +180,8 @@ impl Translator {
 
     /// Ends what is over. True: there is more to do.
     pub fn sweep(&mut self, now: u32) -> bool {
-        let Translator { tracker, bindings, heard_of, .. } = self;
-        tracker.sweep(now, &mut |entry, _| let_go(entry, bindings, heard_of))
+        let Translator { tracker, bindings, held, .. } = self;
+        tracker.sweep(now, &mut |entry, _| held.let_go(entry, bindings))
     }
 
     /// The connection of a packet, if what it says was decided under these tables, and what is kept for the packet's
@@ -217,28 +210,51 @@ impl Translator {
 
     /// Decides on a packet.
     pub(super) fn plan(&mut self, asked: &Asked<'_>) -> Result<Plan, DropReason> {
-        let (ports, tcp, is_echo) = match asked_for(asked)? {
+        let (ports, tcp) = match asked_for(asked)? {
             Carried::Error(quoted) => {
                 check_error(asked)?;
                 return self.plan_error(asked, quoted);
             }
-            Carried::Flow { ports, tcp, is_echo } => (ports, tcp, is_echo),
+            Carried::Flow { ports, tcp } => (ports, tcp),
         };
+        if asked.rules.is_shared(asked.header.source) {
+            // Only the router has the addresses that all share.
+            return Err(DropReason::MartianSource);
+        }
         let tuple = tuple(asked.header, asked.router, ports);
         let seen = Seen { bytes: asked.header.len, tcp };
         let probe = self.tracker.probe(&tuple);
+        let mut half = None;
         if let Some((at, direction)) = self.tracker.find(&probe, asked.now) {
             if self.holds(at, asked) {
                 match self.tracker.update(at, direction, &seen, asked.now) {
+                    Verdict::Pass | Verdict::Restarted if self.is_half(at, direction, asked) => {
+                        half = Some(at)
+                    }
                     Verdict::Pass | Verdict::Restarted => return Ok(self.rewrite(at, direction, &tuple)),
                     Verdict::Invalid(_) => return Err(DropReason::ConntrackInvalid),
                     Verdict::Renew => {}
                 }
             }
-            let Translator { tracker, bindings, heard_of, .. } = self;
-            tracker.remove(at, &mut |entry: &Entry, _: Why| let_go(entry, bindings, heard_of));
+            if half.is_none() {
+                self.remove(at);
+            }
         }
-        self.begin(asked, &tuple, &seen, is_echo)
+        self.begin(asked, &tuple, &seen, half)
+    }
+
+    /// Whether a packet's connection is a half one: nothing had let the first packet in where it was sent to, so nothing stands
+    /// for its destination.
+    fn is_half(&self, at: EntryRef, direction: Direction, asked: &Asked<'_>) -> bool {
+        let is_sent_in = asked.to_nat && !asked.from_world && direction == Direction::Original;
+        self.tracker.entry(at).filter(|_| is_sent_in).is_some_and(|entry| {
+            entry.tuple(direction).destination == entry.translated(direction).destination
+        })
+    }
+
+    fn remove(&mut self, at: EntryRef) {
+        let Translator { tracker, bindings, held, .. } = self;
+        tracker.remove(at, &mut |entry: &Entry, _: Why| held.let_go(entry, bindings));
     }
 
     /// Whether what an entry says is still what the tables want; if it was decided under older ones, that is found out.
@@ -285,52 +301,29 @@ impl Translator {
         Plan::Rewrite { rewrite, destination: low(to.destination), connection: Some((at, direction)) }
     }
 
-    /// The first packet of a connection.
+    /// The first packet of a connection, or one more of `half` a connection.
     fn begin(
         &mut self,
         asked: &Asked<'_>,
         tuple: &Tuple,
         seen: &Seen,
-        is_echo: bool,
+        half: Option<EntryRef>,
     ) -> Result<Plan, DropReason> {
-        let rules = asked.rules;
-        let mut to = *tuple;
+        let is_query = tuple.protocol == protocol::ICMP;
+        let target = if asked.to_nat { self.target(asked, tuple) } else { None };
+        if asked.to_nat && target.is_none() && is_query {
+            return Ok(Plan::Local);
+        }
+        let (outside, binding) = if asked.from_world { (*tuple, None) } else { self.go_out(asked, tuple)? };
+        let (mut to, mut other) = (outside, None);
         if asked.to_nat {
-            let Some((address, port)) = self.leads_in(asked, tuple) else {
-                return if is_echo || tuple.protocol == protocol::ICMP {
-                    Ok(Plan::Local)
-                } else {
-                    Err(DropReason::NatUnmatched)
-                };
+            let Some((address, port)) = self.come_in(target, binding, &outside, asked) else {
+                return self.stay_out(asked, (tuple, &outside), seen, binding, half);
             };
             (to.destination, to.destination_port) = (v4_key(address), port);
+            other = target.and_then(|target| target.binding);
         }
-        let (mut binding, mut inside) = (None, low(to.destination));
-        if !asked.from_world {
-            inside = low(tuple.source);
-            if rules.addresses.contains(&inside) {
-                // As one of the addresses that all share: the router's own.
-                return Err(DropReason::MartianSource);
-            }
-            if let Some(floating) = rules.outside.get(inside) {
-                to.source = v4_key(floating);
-            } else if !rules.addresses.is_empty() {
-                let own = Inside {
-                    zone: tuple.zone,
-                    protocol: tuple.protocol,
-                    address: inside,
-                    port: tuple.source_port,
-                };
-                let got = self.bindings.acquire(&own).map_err(|none| match none {
-                    NoBinding::NoPool => DropReason::NatUnmatched,
-                    _ => DropReason::NatExhausted,
-                })?;
-                let Some(outside) = self.bindings.outside(got) else { return Err(DropReason::NatExhausted) };
-                (to.source, to.source_port) = (v4_key(outside.address), outside.port);
-                binding = Some(got);
-            }
-        }
-        if tuple.protocol == protocol::ICMP {
+        if is_query {
             // A query has one identifier, whichever way it goes.
             let id = if asked.from_world { to.destination_port } else { to.source_port };
             (to.source_port, to.destination_port) = (id, id);
@@ -338,33 +331,143 @@ impl Translator {
         if to == *tuple {
             return Ok(Plan::Plain);
         }
+        let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
+        let destination = low(to.destination);
         if to.reversed() == *tuple {
             // A guest that pings its own floating IP, or sends to its own endpoint outside, which another connection of its
             // holds: its answer looks like its question, and is translated alike.
-            if let Some(binding) = binding {
-                self.bindings.release(binding);
-            }
-            let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
-            return Ok(Plan::Rewrite { rewrite, destination: low(to.destination), connection: None });
+            self.give_back(binding);
+            return Ok(Plan::Rewrite { rewrite, destination, connection: None });
         }
-        let guest = rules.guests.get(inside).map_or(NOBODY, |port| port.0);
+        let other = other.filter(|_| !asked.from_world);
+        if let Some(other) = other {
+            self.bindings.hold(other);
+        }
+        self.make_way(half, other.map(|_| &outside), asked);
+        let at = self.track(asked, (tuple, &to), seen, (binding, other))?;
+        Ok(Plan::Rewrite { rewrite, destination, connection: Some((at, Direction::Original)) })
+    }
+
+    /// What a packet from inside becomes where the router's addresses stand for its source, and the binding for that, which is
+    /// to be given back or to go to a connection.
+    fn go_out(
+        &mut self,
+        asked: &Asked<'_>,
+        tuple: &Tuple,
+    ) -> Result<(Tuple, Option<BindingRef>), DropReason> {
+        let (mut to, address) = (*tuple, low(tuple.source));
+        if let Some(floating) = asked.rules.outside.get(address) {
+            to.source = v4_key(floating);
+            return Ok((to, None));
+        }
+        if asked.rules.addresses.is_empty() {
+            return Ok((to, None));
+        }
+        let own = Inside { zone: tuple.zone, protocol: tuple.protocol, address, port: tuple.source_port };
+        let got = self.bindings.acquire(&own).map_err(|none| match none {
+            NoBinding::NoPool => DropReason::NatUnmatched,
+            _ => DropReason::NatExhausted,
+        })?;
+        let Some(outside) = self.bindings.outside(got) else { return Err(DropReason::NatExhausted) };
+        (to.source, to.source_port) = (v4_key(outside.address), outside.port);
+        Ok((to, Some(got)))
+    }
+
+    /// What a packet to a NAT address is for.
+    fn target(&self, asked: &Asked<'_>, tuple: &Tuple) -> Option<Target> {
+        let (address, port) = (low(tuple.destination), tuple.destination_port);
+        if let Some(inside) = asked.rules.forwarded(tuple.protocol, address, port) {
+            return Some(Target { inside, binding: None });
+        }
+        let binding = self.bindings.find_outside(tuple.zone, tuple.protocol, Outside { address, port })?;
+        let Inside { address, port, .. } = self.bindings.get(binding)?.inside;
+        Some(Target { inside: (address, port), binding: Some(binding) })
+    }
+
+    /// The inside endpoint that a packet may have which comes in from where `outside` says; `own` is the binding that it left by.
+    fn come_in(
+        &self,
+        target: Option<Target>,
+        own: Option<BindingRef>,
+        outside: &Tuple,
+        asked: &Asked<'_>,
+    ) -> Option<(u32, u16)> {
+        let Target { inside, binding } = target?;
+        let Some(binding) = binding else { return Some(inside) };
+        let is_open = match asked.rules.filtering {
+            NatFiltering::EndpointIndependent => true,
+            // It has just sent to itself.
+            _ if own == Some(binding) && outside.protocol != protocol::ICMP => true,
+            NatFiltering::AddressDependent => self.held.has_sent_to(binding, low(outside.source)),
+            // From the world, the answers to what was sent have been found as such.
+            NatFiltering::AddressAndPortDependent => {
+                !asked.from_world && {
+                    let found = self.tracker.find(&self.tracker.probe(outside), asked.now);
+                    found.and_then(|(at, _)| self.tracker.entry(at)?.binding()) == Some(binding)
+                }
+            }
+        };
+        is_open.then_some(inside)
+    }
+
+    /// A packet to a NAT address that is not let in. One to an address that all share has gone out.
+    fn stay_out(
+        &mut self,
+        asked: &Asked<'_>,
+        (tuple, outside): (&Tuple, &Tuple),
+        seen: &Seen,
+        binding: Option<BindingRef>,
+        half: Option<EntryRef>,
+    ) -> Result<Plan, DropReason> {
+        if tuple.protocol == protocol::ICMP {
+            self.give_back(binding);
+            return Ok(Plan::Local);
+        }
+        if binding.is_some() && half.is_none() && asked.rules.is_shared(asked.header.destination) {
+            self.track(asked, (tuple, outside), seen, (binding, None))?;
+        } else {
+            self.give_back(binding);
+        }
+        Err(DropReason::NatUnmatched)
+    }
+
+    /// Takes out the halves of a connection that is about to begin: the sender's, and the other guest's, whose answers have the
+    /// tuple `outside`.
+    fn make_way(&mut self, half: Option<EntryRef>, outside: Option<&Tuple>, asked: &Asked<'_>) {
+        if let Some(half) = half {
+            self.remove(half);
+        }
+        if let Some(outside) = outside
+            && let Some((other, _)) = self.tracker.find(&self.tracker.probe(outside), asked.now)
+        {
+            self.remove(other);
+        }
+    }
+
+    /// Tracks a connection whose first packet becomes `to`. It holds the bindings then; if it is refused they are given back.
+    fn track(
+        &mut self,
+        asked: &Asked<'_>,
+        (tuple, to): (&Tuple, &Tuple),
+        seen: &Seen,
+        (binding, other): (Option<BindingRef>, Option<BindingRef>),
+    ) -> Result<EntryRef, DropReason> {
+        let inside = if asked.from_world { to.destination } else { tuple.source };
+        let guest = asked.rules.guests.get(low(inside)).map_or(NOBODY, |port| port.0);
         let new = New { guest, inbound: asked.from_world, epoch: asked.epoch, data: [0; 2], binding };
-        let Translator { tracker, bindings, heard_of, remembers, .. } = self;
+        let Translator { tracker, bindings, held, .. } = self;
         let probe = tracker.probe(tuple);
-        let gone = &mut |entry: &Entry, _: Why| let_go(entry, bindings, heard_of);
+        let gone = &mut |entry: &Entry, _: Why| held.let_go(entry, bindings);
         match tracker.insert(&probe, &to.reversed(), &new, seen, asked.now, gone) {
             Ok(at) => {
-                if *remembers && let Some(pair) = tracker.entry(at).and_then(remote) {
-                    *heard_of.entry(pair).or_default() += 1;
+                if let Some(entry) = tracker.entry(at) {
+                    held.note(entry, other);
                 }
-                let rewrite = Rewrite::new(Transport::of(tuple.protocol), &ends(tuple), &ends(&to));
-                let connection = Some((at, Direction::Original));
-                Ok(Plan::Rewrite { rewrite, destination: low(to.destination), connection })
+                Ok(at)
             }
             Err(refused) => {
-                if let Some(binding) = binding {
-                    bindings.release(binding);
-                }
+                self.give_back(binding);
+                self.give_back(other);
                 Err(match refused {
                     Refused::Invalid(_) => DropReason::ConntrackInvalid,
                     _ => DropReason::NatExhausted,
@@ -373,23 +476,10 @@ impl Translator {
         }
     }
 
-    /// The inside endpoint that a packet to a NAT address may have, if any.
-    fn leads_in(&self, asked: &Asked<'_>, tuple: &Tuple) -> Option<(u32, u16)> {
-        let (address, port) = (low(tuple.destination), tuple.destination_port);
-        if let Some(inside) = asked.rules.forwarded(tuple.protocol, address, port) {
-            return Some(inside);
+    fn give_back(&mut self, binding: Option<BindingRef>) {
+        if let Some(binding) = binding {
+            self.bindings.release(binding);
         }
-        let filtering = asked.rules.filtering;
-        if filtering == NatFiltering::AddressAndPortDependent {
-            return None;
-        }
-        let binding = self.bindings.find_outside(tuple.zone, tuple.protocol, Outside { address, port })?;
-        let is_known = || self.heard_of.contains_key(&(binding, low(tuple.source)));
-        if filtering == NatFiltering::AddressDependent && !is_known() {
-            return None;
-        }
-        let Inside { address, port, .. } = self.bindings.get(binding)?.inside;
-        Some((address, port))
     }
 
     /// Makes a packet that was translated, and could not leave, what it was when it came. Nothing is done to others.
@@ -458,25 +548,6 @@ fn settings(tables: &Tables) -> (Limits, Settings) {
     };
     let limits = Limits { entries: wanted.max_entries, per_guest: wanted.max_entries_per_guest };
     (limits, Settings { timeouts, pick_up: true, inbound_refresh: false })
-}
-
-fn let_go(entry: &Entry, bindings: &mut Bindings, heard_of: &mut HashMap<(BindingRef, u32), u32>) {
-    if let Some(pair) = remote(entry)
-        && let Some(count) = heard_of.get_mut(&pair)
-    {
-        *count -= 1;
-        if *count == 0 {
-            heard_of.remove(&pair);
-        }
-    }
-    if let Some(binding) = entry.binding() {
-        bindings.release(binding);
-    }
-}
-
-/// The binding of a connection, and whom it sends to.
-fn remote(entry: &Entry) -> Option<(BindingRef, u32)> {
-    Some((entry.binding()?, low(entry.tuple(Direction::Original).destination)))
 }
 
 /// What tells a packet's connection from others.

@@ -15,7 +15,18 @@ mod switch;
 mod trace;
 mod tunnel;
 mod vlan;
+mod ways;
 mod workers;
+
+// Hostile packets of all kinds, for a router that has everything.
+#[allow(dead_code)]
+#[path = "../../fuzz/targets/input.rs"]
+mod input;
+#[path = "../../fuzz/targets/packets.rs"]
+mod packets;
+#[allow(dead_code)]
+#[path = "../../fuzz/targets/router.rs"]
+mod router;
 
 /// Three ports in one local network.
 pub const LAN: &str = r#"

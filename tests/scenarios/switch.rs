@@ -10,11 +10,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
-use nuswitch::daemon::trace::{Live, Traced, trace};
+use nuswitch::daemon::trace::{Known, Live, Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
 use nuswitch::dataplane::nat::live::Filter;
 use nuswitch::dataplane::out::Out;
-use nuswitch::dataplane::tracer::Explain;
+use nuswitch::dataplane::tracer::{Explain, Look};
 use nuswitch::dataplane::{Shard, process};
 use nuswitch::frame::{Burst, Pool, Region};
 use nuswitch::model::{self, AttachmentKey, Model};
@@ -26,7 +26,7 @@ use nuswitch::tables::Tables;
 use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use nuswitch::worker::capture::CaptureTap;
-use nuswitch::worker::inspect::{Answer, Event, Follower, Question};
+use nuswitch::worker::inspect::{Answer, Event, Facts, Follower, Question};
 use nuswitch::worker::mesh::Mesh;
 use nuswitch::worker::{Command, Notice, Setup, Worker};
 use tokio::sync::{mpsc, oneshot};
@@ -556,6 +556,27 @@ impl Switch {
         trace(&self.published.load(), fdb, index, &frame.wire().bytes, self.now, &Live::default())
             .unwrap()
             .unwrap()
+    }
+
+    /// As [`Switch::explain`], with what the switch knows of connections and neighbours.
+    pub fn explain_live(&mut self, port: &str, frame: impl IntoWire) -> Traced {
+        let (index, wire, mut live) = (self.index(port), frame.wire(), Live::default());
+        loop {
+            let fdb = self.hands[0].worker.shard().fdb.clone();
+            let traced = trace(&self.published.load(), fdb, index, &wire.bytes, self.now, &live);
+            let traced = traced.unwrap().unwrap();
+            let Some(look) = traced.looks.iter().find(|look| !live.has(look)).copied() else { return traced };
+            let question = match look {
+                Look::Connection(tuple) => Question::Foresee(tuple),
+                Look::Neighbour(interface, address) => Question::Neighbour(interface, address),
+            };
+            let known = match self.ask(question).facts {
+                Facts::Foreseen(found) => found.map(Known::Connection),
+                Facts::Neighbour(mac) => mac.map(Known::Mac),
+                _ => panic!("another answer"),
+            };
+            live.add(look, known);
+        }
     }
 
     /// What is known of the way to a peer.

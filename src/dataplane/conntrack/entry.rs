@@ -88,6 +88,8 @@ const INBOUND: u8 = 2;
 const USED: u8 = 4;
 /// TCP: fragments of it were seen, whose numbers were not.
 const PARTS: u8 = 8;
+/// It is from inside and both of its ends are translated, so both are guests'.
+const HAIRPIN: u8 = 16;
 
 /// A tracked connection.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +193,9 @@ impl Entry {
         if v4 {
             let ([a, b], [c, d]) = (original.v4(), reply.v4());
             entry.addresses = [a, b, c, d];
+            if !inbound && a != d && b != c {
+                entry.flags |= HAIRPIN;
+            }
         } else {
             entry.addresses = words(original.source);
             entry.more = words(original.destination);
@@ -277,12 +282,21 @@ impl Entry {
         (direction == Direction::Original) != self.is_inbound()
     }
 
-    /// Whether packets that go in a direction keep it alive: TCP's all do, others only if they lead out, or if it came from
-    /// outside and holds no binding.
+    /// Whether it is from inside and leads back there, so that each direction leads away from a guest.
+    #[inline(always)]
+    pub fn is_hairpin(&self) -> bool {
+        self.flags & HAIRPIN != 0
+    }
+
+    /// Whether packets that go in a direction keep it alive: TCP's all do, others only if they lead away from a guest, or if it
+    /// came from outside and holds no binding.
     #[inline(always)]
     pub(super) fn is_kept_by(&self, direction: Direction) -> bool {
         // No branch on the direction, which is hard to foresee, and no look at the second line for what leads out.
-        (self.protocol == 6) | self.leads_out(direction) | (self.is_inbound() && self.binding().is_none())
+        (self.protocol == 6)
+            | self.leads_out(direction)
+            | self.is_hairpin()
+            | (self.is_inbound() && self.binding().is_none())
     }
 
     /// The IP protocol.

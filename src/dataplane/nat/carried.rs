@@ -16,14 +16,12 @@ use crate::wire::{ipv4, protocol, tcp};
 /// ICMP (RFC 792): types of queries and their replies that have an identifier, and of errors.
 const QUERIES: [u8; 6] = [0, 8, 13, 14, 17, 18];
 const ERRORS: [u8; 3] = [3, 11, 12];
-const ECHO: u8 = 8;
 
 /// What of a packet's transport header counts.
 pub(in crate::dataplane) enum Carried {
     Flow {
         ports: (u16, u16),
         tcp: Option<Segment>,
-        is_echo: bool,
     },
     /// An ICMP error, with the tuple of the packet that it quotes.
     Error(Tuple),
@@ -58,7 +56,7 @@ pub(in crate::dataplane) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), Dro
 /// What counts of the packet that is asked about.
 pub(in crate::dataplane) fn asked_for(asked: &Asked<'_>) -> Result<Carried, DropReason> {
     match asked.ports {
-        Some(ports) => Ok(Carried::Flow { ports, tcp: None, is_echo: false }),
+        Some(ports) => Ok(Carried::Flow { ports, tcp: None }),
         None => carried(asked.packet, asked.header, asked.router),
     }
 }
@@ -85,7 +83,7 @@ pub(in crate::dataplane) fn carried(
     } else {
         None
     };
-    Ok(Carried::Flow { ports, tcp, is_echo: message == Some(&ECHO) })
+    Ok(Carried::Flow { ports, tcp })
 }
 
 /// The ports of a flow, or what stands for them; nothing: it is an ICMP message of no flow, or cut off.

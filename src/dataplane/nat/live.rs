@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Asked, Carried, Translator, asked_for, let_go, low, remote, tuple};
-use crate::dataplane::conntrack::binding::{Binding, Inside, NoBinding, Outside};
+use super::{Asked, Carried, Translator, asked_for, low, tuple};
+use crate::dataplane::conntrack::binding::{Binding, BindingRef, Inside, NoBinding, Outside};
 use crate::dataplane::conntrack::{Direction, Entry, State, Tuple};
 use crate::tables::Tables;
 use crate::tables::tunnel::{key_address, v4_key};
@@ -91,7 +91,7 @@ impl BindingFilter {
 }
 
 /// What a translator would do with a packet of a tuple.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Found {
     /// The packet's.
     pub tuple: Tuple,
@@ -99,12 +99,16 @@ pub struct Found {
     pub entry: Option<Entry>,
     /// The connection holds the binding, and the pool still has that.
     pub is_held: bool,
-    /// The binding that the connection holds, or that its first packet would use or make, on its way out or in.
+    /// The binding that the connection holds, or that its first packet would use or make if it came from inside.
     pub binding: Option<(Inside, Outside)>,
-    /// Why it would get none on its way out.
+    /// Why it would get none.
     pub refused: Option<NoBinding>,
-    /// The binding has sent to the packet's source before.
-    pub is_heard_of: bool,
+    /// The binding that the packet comes in by.
+    pub target: Option<(Inside, Outside)>,
+    /// Whom of the packet's senders, as it came and as it would leave, that one has sent to before.
+    pub heard_of: Vec<u32>,
+    /// The half of a connection that lets the packet in, if it came from inside.
+    pub half: Option<Entry>,
 }
 
 impl Translator {
@@ -133,66 +137,93 @@ impl Translator {
         tables: &Tables,
         now: u32,
     ) -> (Option<u32>, u32) {
-        let Translator { tracker, bindings, heard_of, .. } = self;
+        let Translator { tracker, bindings, held, .. } = self;
         let is = |entry: &Entry| entry.expiry() > now && filter.takes(entry, tables);
         let mut count = 0;
         let next = tracker.flush(from, most, is, &mut |entry, _| {
             count += 1;
-            let_go(entry, bindings, heard_of);
+            held.let_go(entry, bindings);
         });
         (next, count)
     }
 
     /// What would be done with a packet of this tuple. Changes nothing.
     pub fn foresee(&self, tuple: &Tuple, now: u32) -> Found {
-        let probe = self.tracker.probe(tuple);
-        let entry = self.tracker.find(&probe, now).and_then(|(at, _)| self.tracker.entry(at)).copied();
+        let find = |tuple: &Tuple| {
+            let (at, _) = self.tracker.find(&self.tracker.probe(tuple), now)?;
+            self.tracker.entry(at).copied()
+        };
+        let mut found = Found {
+            tuple: *tuple,
+            entry: find(tuple),
+            is_held: false,
+            binding: None,
+            refused: None,
+            target: None,
+            heard_of: Vec::new(),
+            half: None,
+        };
         let Tuple { zone, protocol, source, destination, source_port, destination_port } = *tuple;
-        let mut found =
-            Found { tuple: *tuple, entry, is_held: false, binding: None, refused: None, is_heard_of: false };
         if !tuple.is_v4() {
             return found;
         }
-        let to = Outside { address: low(destination), port: destination_port };
-        let inward = self.bindings.find_outside(zone, protocol, to);
-        found.is_heard_of = inward.is_some_and(|at| self.heard_of.contains_key(&(at, low(source))));
-        let wanted = entry.and_then(|entry| entry.binding());
+        let ends = |at| self.bindings.get(at).map(|binding| (binding.inside, binding.outside));
+        let wanted = found.entry.and_then(|entry| entry.binding());
         let held = wanted.filter(|at| self.bindings.is_current(*at));
         found.is_held = held.is_some();
-        let known = held.or(inward).and_then(|at| self.bindings.get(at));
-        found.binding = known.map(|binding| (binding.inside, binding.outside));
-        let begins = entry.is_none() && !self.bindings.has_address(zone, low(destination));
-        if found.binding.is_none() && (begins || wanted.is_some()) {
+        found.binding = held.and_then(ends);
+        if found.binding.is_none() && (found.entry.is_none() || wanted.is_some()) {
             let inside = Inside { zone, protocol, address: low(source), port: source_port };
             match self.bindings.foresee(&inside) {
                 Ok(outside) => found.binding = Some((inside, outside)),
                 Err(refused) => found.refused = Some(refused),
             }
         }
+        let to = Outside { address: low(destination), port: destination_port };
+        let inward = self.bindings.find_outside(zone, protocol, to);
+        let other = found.entry.and_then(|entry| self.held.other(&entry));
+        found.target = other.or(inward).and_then(ends);
+        let Some(inward) = inward else { return found };
+        let mut senders = vec![low(source)];
+        if let Some((_, Outside { address, port })) = found.binding {
+            senders.push(address);
+            let outside = Tuple { source: v4_key(address), source_port: port, ..*tuple };
+            found.half = find(&outside).filter(|half| half.binding() == Some(inward));
+        }
+        senders.retain(|sender| self.held.has_sent_to(inward, *sender));
+        found.heard_of = senders;
         found
     }
 
     /// Takes over what another translator knows of a packet, so that this one does the same with it.
     pub fn import(&mut self, found: &Found) {
+        let target = found.target.and_then(|(inside, outside)| self.bindings.import(&inside, outside));
         let binding = found.binding.and_then(|(inside, outside)| self.bindings.import(&inside, outside));
         match &found.entry {
             Some(entry) => {
-                let held = binding.filter(|_| found.is_held);
-                if self.tracker.import(entry, held) {
-                    let mut copy = *entry;
-                    copy.rebind(held);
-                    if let Some(pair) = remote(&copy).filter(|_| self.remembers) {
-                        *self.heard_of.entry(pair).or_default() += 1;
-                    }
-                }
+                let other = target.filter(|_| entry.is_hairpin());
+                self.import_entry(entry, binding.filter(|_| found.is_held), other);
             }
             None if found.refused.is_some_and(|refused| refused != NoBinding::NoPool) => {
                 self.bindings.set_host_limit(0);
             }
             None => {}
         }
-        if let Some(binding) = binding.filter(|_| found.is_heard_of && self.remembers) {
-            self.heard_of.entry((binding, low(found.tuple.source))).or_insert(1);
+        let Some(target) = target else { return };
+        for sender in &found.heard_of {
+            self.held.note_sent(target, *sender);
+        }
+        if let Some(half) = &found.half {
+            self.bindings.hold(target);
+            self.import_entry(half, Some(target), None);
+        }
+    }
+
+    fn import_entry(&mut self, entry: &Entry, binding: Option<BindingRef>, other: Option<BindingRef>) {
+        if self.tracker.import(entry, binding) {
+            let mut copy = *entry;
+            copy.rebind(binding);
+            self.held.note(&copy, other);
         }
     }
 

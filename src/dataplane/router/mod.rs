@@ -182,7 +182,12 @@ pub(super) fn route(cx: &mut Context<'_, '_, impl Tracer>) {
         burst.count(&mut cx.shard.tally);
         pass(&mut burst, cx, |frame, at, cx| {
             cx.tracer.say("router", || format!("for the home of interface {}", at.port.name));
-            cx.out.push(at.index, frame);
+            if frame.head().get(6..12) == Some(&at.interface.mac.0[..]) {
+                // There, it would be taken for one of the router's own that is still to be sent.
+                drop_at(at.index, DropReason::OwnMac, cx);
+            } else {
+                cx.out.push(at.index, frame);
+            }
         });
         cx.shard.spare = Some(burst);
     }

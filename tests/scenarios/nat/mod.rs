@@ -1,5 +1,6 @@
 //! Guests behind a router's SNAT address, floating IPs and forwarded ports: who reaches whom, and as whom.
 
+mod hairpin;
 mod rfc4787;
 mod rfc5382;
 mod rfc5508;

@@ -277,3 +277,23 @@ fn hostile_packets_end_in_a_reason_of_their_own() {
         ));
     }
 }
+
+/// Such a frame is forged, or went round outside. It is not one that the router has to send.
+#[test]
+fn a_frame_from_the_routers_own_mac_to_the_router_is_dropped() {
+    for frame in [
+        spec(&format!("eth src={RED} dst={RED} arp who-has 10.0.1.1 tell 10.0.1.10")),
+        spec(&format!("eth src={RED} dst={RED} arp reply 10.0.1.77 is-at {C} to=10.0.1.1")),
+        spec(&format!("eth src={RED} dst={RED} ip src=10.0.1.10 dst=10.0.1.1 icmp echo id=7 seq=1 len=8")),
+        spec(&format!("eth src={RED} dst={RED} ip src=10.0.1.10 dst=10.0.1.1 udp sport=1 dport=2")),
+    ] {
+        let mut sw = settled(TWO);
+        let len = frame.len();
+        sw.send("a", frame);
+        sw.expect_nothing("a");
+        sw.advance(secs(0));
+        sw.expect_counters(&format!(
+            "a: rx_frames 1, rx_bytes {len}, forwarded 1; r/red-v4: tx_frames 1, tx_bytes {len}, own_mac 1"
+        ));
+    }
+}
