@@ -339,11 +339,13 @@ impl Translator {
             self.give_back(binding);
             return Ok(Plan::Rewrite { rewrite, destination, connection: None });
         }
-        let other = other.filter(|_| !asked.from_world);
         if let Some(other) = other {
             self.bindings.hold(other);
         }
-        self.make_way(half, other.map(|_| &outside), asked);
+        let is_hairpin = other.is_some() && !asked.from_world;
+        self.make_way(half, is_hairpin.then_some(&outside), asked);
+        // What came from the world by a binding holds that one.
+        let (binding, other) = if is_hairpin { (binding, other) } else { (binding.or(other), None) };
         let at = self.track(asked, (tuple, &to), seen, (binding, other))?;
         Ok(Plan::Rewrite { rewrite, destination, connection: Some((at, Direction::Original)) })
     }

@@ -91,8 +91,10 @@ impl Held {
 
 /// The bindings of a connection, each with whom it sends to: the other end as the world sees it.
 fn pairs(entry: &Entry, other: Option<BindingRef>) -> impl Iterator<Item = (BindingRef, u32)> {
-    let to = low(entry.tuple(Direction::Original).destination);
+    let sent = entry.tuple(Direction::Original);
     let from = low(entry.translated(Direction::Original).source);
-    let own = entry.binding().map(|binding| (binding, to));
+    let own = entry
+        .binding()
+        .map(|binding| (binding, low(if entry.is_inbound() { sent.source } else { sent.destination })));
     own.into_iter().chain(other.map(|binding| (binding, from)))
 }

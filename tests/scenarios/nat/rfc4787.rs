@@ -48,6 +48,31 @@ fn req8_filtering_may_be_independent_of_the_endpoint() {
     sw.forget();
 }
 
+/// What came in by a mapping holds it as what went out does: its port is nobody else's while the guest answers.
+#[test]
+fn req6_a_mapping_lives_as_long_as_the_guest_answers_whom_it_let_in() {
+    for filtering in ["endpoint-independent", "address-dependent"] {
+        let open = format!("name = \"edge\"\nnat_filtering = \"{filtering}\"\n");
+        let mut sw = settled(&EDGE.replace("name = \"edge\"\n", &open));
+        sw.send("a", out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=53"));
+        let visitor = |port: u16| {
+            from_world(&format!("ip src=198.51.100.9 dst=203.0.113.100 udp sport={port} dport=4000"))
+        };
+        sw.send("w", visitor(54));
+        assert_eq!(sw.take_all("a").len(), 1);
+        for _ in 0..2 {
+            wait(&mut sw, 200);
+            sw.send("a", out_of(A, "ip src=10.0.0.10 dst=198.51.100.9 udp sport=4000 dport=54"));
+        }
+        sw.send("w", visitor(55));
+        assert_eq!(sw.take_all("a").len(), 1, "{filtering}: another visitor, after 400 s");
+        wait(&mut sw, 300);
+        sw.send("w", visitor(56));
+        sw.expect_nothing("a");
+        sw.forget();
+    }
+}
+
 #[test]
 fn req8_filtering_may_depend_on_the_address_alone() {
     let by_address =
