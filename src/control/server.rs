@@ -290,10 +290,8 @@ async fn networks<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer 
 }
 
 async fn network<S: Switch>(State(app): State<App<S>>, Path(name): Path<String>, query: Pairs) -> Answer {
-    let all = app.switch.networks();
-    let network = all.iter().find(|network| network.name == name || is_id(network.id, &name));
-    let network = network.ok_or_else(|| Problem::not_found("Network", &name))?;
-    filter::show(network, "network", &pairs(query)?).map(Json)
+    let network = find(app.switch.networks(), "Network", &name, |network| (&network.name, network.id))?;
+    filter::show(&network, "network", &pairs(query)?).map(Json)
 }
 
 async fn ports<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
@@ -301,8 +299,16 @@ async fn ports<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
 }
 
 fn find_port<S: Switch>(app: &App<S>, name: &str) -> Result<Port, Problem> {
-    let mut all = app.switch.ports().into_iter();
-    all.find(|port| port.name == name || is_id(port.id, name)).ok_or_else(|| Problem::not_found("Port", name))
+    find(app.switch.ports(), "Port", name, |port| (&port.name, port.id))
+}
+
+/// The object of this name or ID.
+fn find<T>(all: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> (&str, uuid::Uuid)) -> Result<T, Problem> {
+    let is = |one: &T| {
+        let (own, id) = of(one);
+        own == name || is_id(id, name)
+    };
+    all.into_iter().find(is).ok_or_else(|| Problem::not_found(kind, name))
 }
 
 fn is_id(id: uuid::Uuid, name: &str) -> bool {

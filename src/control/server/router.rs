@@ -15,7 +15,7 @@ use axum::{Json, Router};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Answer, App, PIECE, Pairs, Switch, is_id, pairs};
+use super::{Answer, App, PIECE, Pairs, Switch, find, is_id, pairs};
 use crate::control::filter;
 use crate::control::select::{BindingFilter, ConnectionFilter, PageQuery, pick};
 use crate::control::view::{ConnectionEvent, FloatingIp, Flushed, Nat, Problem};
@@ -55,10 +55,8 @@ async fn routers<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
 }
 
 async fn router<S: Switch>(State(app): State<App<S>>, Path(name): Path<String>, query: Pairs) -> Answer {
-    let all = app.switch.routers().await?;
-    let router = all.iter().find(|router| router.name == name || is_id(router.id, &name));
-    let router = router.ok_or_else(|| Problem::not_found("Router", &name))?;
-    filter::show(router, "router", &pairs(query)?).map(Json)
+    let router = find(app.switch.routers().await?, "Router", &name, |router| (&router.name, router.id))?;
+    filter::show(&router, "router", &pairs(query)?).map(Json)
 }
 
 async fn subnets<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
@@ -66,10 +64,8 @@ async fn subnets<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
 }
 
 async fn subnet<S: Switch>(State(app): State<App<S>>, Path(name): Path<String>, query: Pairs) -> Answer {
-    let all = app.switch.subnets();
-    let subnet = all.iter().find(|subnet| subnet.name == name || is_id(subnet.id, &name));
-    let subnet = subnet.ok_or_else(|| Problem::not_found("Subnet", &name))?;
-    filter::show(subnet, "subnet", &pairs(query)?).map(Json)
+    let subnet = find(app.switch.subnets(), "Subnet", &name, |subnet| (&subnet.name, subnet.id))?;
+    filter::show(&subnet, "subnet", &pairs(query)?).map(Json)
 }
 
 async fn floating_ips<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
