@@ -81,13 +81,6 @@ impl Gateways {
         let (port, gateway) = self.0.range(from..).next()?;
         Some((*port, gateway.neighbours.iter()))
     }
-
-    /// The neighbours of all interfaces: interface, address, MAC if known, state.
-    pub fn neighbours(&self) -> impl Iterator<Item = (PortIdx, IpAddr, Option<Mac>, &'static str)> {
-        self.0.iter().flat_map(|(port, gateway)| {
-            gateway.neighbours.iter().map(move |(ip, mac, state)| (*port, ip, mac, state))
-        })
-    }
 }
 
 /// Brings the homes in line with newly published tables: new addresses are announced, new next hops asked for.

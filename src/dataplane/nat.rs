@@ -90,13 +90,8 @@ impl Known<'_> {
     /// What makes of the packet with these ends what it becomes.
     #[inline(always)]
     pub(super) fn rewrite(&self, tuple: &V4Tuple) -> Rewrite {
-        let ends = |tuple: &V4Tuple| {
-            let ((source, destination), (source_port, destination_port)) = (tuple.addresses(), tuple.ports());
-            let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
-            rewrite::Tuple { source, destination, source_port, destination_port }
-        };
         let to = self.entry.becomes(self.direction);
-        Rewrite::new(Transport::of(tuple.protocol()), &ends(tuple), &ends(&to))
+        Rewrite::new(Transport::of(tuple.protocol()), &ends(*tuple), &ends(to))
     }
 }
 
@@ -153,12 +148,11 @@ impl Translator {
                 self.fragments.clear(zone.0);
             }
         }
+        let wanted = here.iter().any(|(_, rules)| rules.filtering == NatFiltering::AddressDependent);
         for (router, rules) in here {
             self.bindings.set_pool(router.0, &rules.addresses, WHOLE);
             self.zones.push(router);
         }
-        let asks = |rules: &Rules| rules.filtering == NatFiltering::AddressDependent;
-        let wanted = routers(tables, home).iter().any(|(_, rules)| asks(rules));
         if wanted != self.held.remembers() {
             let Translator { tracker, held, .. } = self;
             held.set_remembers(wanted, tracker);
@@ -572,11 +566,13 @@ fn low(key: u128) -> u32 {
 }
 
 #[inline(always)]
-fn ends(tuple: &Tuple) -> rewrite::Tuple {
+fn ends(tuple: impl Into<V4Tuple>) -> rewrite::Tuple {
+    let tuple = tuple.into();
+    let ((source, destination), (source_port, destination_port)) = (tuple.addresses(), tuple.ports());
     rewrite::Tuple {
-        source: Ipv4Addr::from_bits(low(tuple.source)),
-        destination: Ipv4Addr::from_bits(low(tuple.destination)),
-        source_port: tuple.source_port,
-        destination_port: tuple.destination_port,
+        source: Ipv4Addr::from_bits(source),
+        destination: Ipv4Addr::from_bits(destination),
+        source_port,
+        destination_port,
     }
 }

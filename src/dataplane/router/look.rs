@@ -73,19 +73,9 @@ pub(super) fn look<T: Tracer>(
     match load::<2>(head, HEADER - 2).map(u16::from_be_bytes) {
         Some(IPV4) => {
             let Some(simple) = simple_v4(packet, len) else { return Step::Decide };
-            let (key, epoch) =
-                (u64::from(at.interface.router.0) << 32 | u64::from(simple.destination), cx.epoch());
-            let lead = match cx.shard.leads.0.get(key, epoch) {
-                Some(lead) => lead,
-                None => match find_lead(v4_key(simple.destination), frame, at, cx) {
-                    Some((lead, true)) => {
-                        cx.shard.leads.0.keep(key, epoch, lead);
-                        lead
-                    }
-                    Some((lead, false)) => lead,
-                    None => return Step::Decide,
-                },
-            };
+            let known = cx.shard.leads.0.get(v4_lead(at, simple.destination), cx.epoch());
+            let lead = known.or_else(|| find_lead(v4_key(simple.destination), frame, at, cx));
+            let Some(lead) = lead else { return Step::Decide };
             let neighbour = match lead {
                 Lead::Translated => return connection(frame, place, simple, at, packets, cx),
                 Lead::Out(_) if !at.interface.is_gateway => {
@@ -110,15 +100,9 @@ fn v6(frame: &mut Frame, at: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) -> 
     if header.scope != Scope::Routed || header.fragment.is_some() || header.hops <= 1 {
         return Step::Decide;
     }
-    let (key, epoch) = ((header.destination.to_bits(), at.interface.router.0), cx.epoch());
-    let lead = cx.shard.leads.1.get(key, epoch).or_else(|| {
-        let (lead, stays) = find_lead(key.0, frame, at, cx)?;
-        if stays {
-            cx.shard.leads.1.keep(key, epoch, lead);
-        }
-        Some(lead)
-    });
-    match lead {
+    let destination = header.destination.to_bits();
+    let known = cx.shard.leads.1.get(v6_lead(at, destination), cx.epoch());
+    match known.or_else(|| find_lead(destination, frame, at, cx)) {
         Some(Lead::To(neighbour) | Lead::Out(neighbour)) => {
             let transport = (header.protocol, usize::from(header.transport));
             plain(frame, transport, at, neighbour, rewrite::hop_v6, cx)
@@ -127,27 +111,49 @@ fn v6(frame: &mut Frame, at: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) -> 
     }
 }
 
-/// Asks the FIB and the neighbours where an address leads, and whether it will for all packets; nothing: not to one neighbour
-/// that is known.
+/// What a lead of the router to an IPv4 address is kept by.
+#[inline(always)]
+fn v4_lead(at: &At<'_>, destination: u32) -> u64 {
+    u64::from(at.interface.router.0) << 32 | u64::from(destination)
+}
+
+/// As [`v4_lead`], for IPv6.
+#[inline(always)]
+fn v6_lead(at: &At<'_>, destination: u128) -> (u128, u16) {
+    (destination, at.interface.router.0)
+}
+
+/// Asks the FIB and the neighbours where an address leads, and keeps it if it is so for all packets; nothing: not to one
+/// neighbour that is known.
 #[inline(never)]
 fn find_lead(
     destination: u128,
     frame: &Frame,
     at: &At<'_>,
     cx: &mut Context<'_, '_, impl Tracer>,
-) -> Option<(Lead, bool)> {
-    let route = match key_address(destination) {
+) -> Option<Lead> {
+    let address = key_address(destination);
+    let route = match address {
         IpAddr::V4(address) => at.router.fib.v4(address.to_bits()),
         IpAddr::V6(_) => at.router.fib.v6(destination),
     };
-    if matches!(route, Some(Route::Translated)) {
-        return Some((Lead::Translated, true));
-    }
-    let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
+    let lead = if matches!(route, Some(Route::Translated)) {
+        Lead::Translated
+    } else {
+        let (to, next) = next(route, destination, frame.head(), at, cx.tables, cx.tracer).ok()??;
+        let neighbour = cx.shard.neighbours.find(to.index, next)?;
+        if to.interface.is_gateway { Lead::Out(neighbour) } else { Lead::To(neighbour) }
+    };
     let spreads = matches!(route, Some(Route::Via(hops)) if hops.len() > 1);
-    let neighbour = cx.shard.neighbours.find(to.index, next)?;
-    let lead = if to.interface.is_gateway { Lead::Out(neighbour) } else { Lead::To(neighbour) };
-    Some((lead, !spreads))
+    if !spreads {
+        let epoch = cx.epoch();
+        let (v4, v6) = &mut cx.shard.leads;
+        match address {
+            IpAddr::V4(address) => v4.keep(v4_lead(at, address.to_bits()), epoch, lead),
+            IpAddr::V6(_) => v6.keep(v6_lead(at, destination), epoch, lead),
+        }
+    }
+    Some(lead)
 }
 
 /// A packet that is not translated.
