@@ -27,6 +27,14 @@ pub mod nd;
 pub mod neighbour;
 pub mod packet;
 
+/// The MAC of the service that the switch itself is on every network: locally administered, and the same everywhere, so that a
+/// guest which moves finds it again. It never leaves this host.
+pub const SERVICE_MAC: Mac = Mac([0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe]);
+/// Its IPv4 address: where clouds have their metadata. No subnet has it (RFC 3927, 2.1).
+pub const SERVICE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// Its IPv6 address: Neutron's for metadata.
+pub const SERVICE_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
+
 /// Why a frame that was offered to a service is not for it. It is no error of anyone's: another takes it, or none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
 pub enum Ignored {
