@@ -1,6 +1,7 @@
 //! The small words of the switch: addresses, indices and time, as newtypes without logic.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,17 @@ impl Mac {
     pub const fn is_reserved(self) -> bool {
         let [a, b, c, d, e, f] = self.0;
         a == 0x01 && b == 0x80 && c == 0xc2 && d == 0 && e == 0 && f & 0xf0 == 0
+    }
+
+    /// The MAC of the service that the switch itself is on every network: locally administered, and the same everywhere, so that
+    /// a guest which moves finds it again. It never leaves this host.
+    pub const SERVICE: Mac = Mac([0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe]);
+
+    /// The IPv6 address that a station makes out of its MAC on a prefix of 64 bits (RFC 4291, appendix A).
+    pub fn address_on(self, prefix: Ipv6Addr) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        let host = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+        Ipv6Addr::from_bits(prefix.to_bits() >> 64 << 64 | u128::from(host))
     }
 
     /// The address as the low 48 bits of an integer, first octet lowest, as a little-endian load of it gives.

@@ -73,6 +73,14 @@ pub fn diff(old: &Model, new: &Model) -> Diff {
     diff.floating_ips = changes(&old.floating_ips, &new.floating_ips, placeless_floating, address);
     settings(&old.switch, &new.switch, &mut diff);
     conntrack(&old.conntrack, &new.conntrack, &mut diff);
+    if old.dhcp != new.dhcp {
+        let (from, to) = (old.dhcp.lease_time, new.dhcp.lease_time);
+        diff.settings.push(format!("dhcp.lease_time: {from} becomes {to}"));
+    }
+    if old.metadata != new.metadata {
+        // What differs may be a secret.
+        diff.settings.push("[metadata] differs".to_owned());
+    }
     diff
 }
 
@@ -216,7 +224,7 @@ fn changes<T: PartialEq>(
 
 fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     // Taken apart, so that a new setting cannot be forgotten here.
-    let Switch { workers, idle, control, control_mode, control_group, mac_aging_time, buffers } = new;
+    let Switch { workers, idle, control, control_mode, control_group, mac_aging_time, buffers, state } = new;
     let mut live = |name: &str, differs: bool, from: String, to: String| {
         if differs {
             diff.settings.push(format!("{name}: {from} becomes {to}"));
@@ -243,6 +251,10 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
         group(&old.control_group),
         group(control_group),
     );
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_ref().map_or("none".to_owned(), |p| p.display().to_string())
+    };
+    restart("state", old.state != *state, path(&old.state), path(state));
     restart("buffers", old.buffers != *buffers, old.buffers.to_string(), buffers.to_string());
 }
 

@@ -4,11 +4,8 @@
 use super::reader::Later;
 
 const NO_FILTER: &str = "leave it out: networks keep guests apart, nothing filters within a network";
-const NO_RA: &str = "leave it out: routers send no advertisements; give guests their addresses by hand";
-const NO_DHCP: &str = "leave it out: the switch answers no DHCP; give guests their addresses by hand";
 const ONE_PROCESS: &str = "leave it out: routers are part of this process";
 const OTHER_TUNNEL: &str = "use \"vxlan\" for a network in tunnels";
-const NO_API: &str = "leave it out: the switch is this file alone";
 const NO_NAMES: &str = "leave it out: the switch answers no DNS";
 const NO_QOS: &str = "leave it out: nothing limits rates";
 const ALWAYS_UP: &str = "leave it out: only ports have an `admin_state_up`";
@@ -16,13 +13,12 @@ const ALWAYS_UP: &str = "leave it out: only ports have an `admin_state_up`";
 pub(super) const ROOT: &Later =
     &[("security_group", NO_FILTER), ("address_group", NO_FILTER), ("qos_policy", NO_QOS)];
 
-pub(super) const SWITCH: &Later = &[("state", NO_API)];
+pub(super) const SWITCH: &Later = &[];
 
 pub(super) const PHYSICAL_NETWORK: &Later =
     &[("mtu", "leave it out: `mtu` belongs to the networks, the device keeps its own")];
 
 pub(super) const NETWORK: &Later = &[
-    ("dns_domain", NO_NAMES),
     ("port_security_enabled", NO_FILTER),
     ("qos_policy", NO_QOS),
     ("admin_state_up", ALWAYS_UP),
@@ -34,8 +30,6 @@ pub(super) const NETWORK_TYPES: &Later = &[("geneve", OTHER_TUNNEL), ("gre", OTH
 pub(super) const PORT: &Later = &[
     ("security_groups", NO_FILTER),
     ("allowed_address_pairs", NO_FILTER),
-    ("metadata", "leave it out: the switch answers no metadata requests"),
-    ("extra_dhcp_opts", NO_DHCP),
     ("dns_name", NO_NAMES),
     ("dns_domain", NO_NAMES),
     ("qos_policy", NO_QOS),
@@ -43,15 +37,7 @@ pub(super) const PORT: &Later = &[
     ("impairment", "leave it out: nothing delays or loses frames on purpose"),
 ];
 
-/// What to do instead of `enable_dhcp = true`.
-pub(super) const ENABLE_DHCP: &str =
-    "leave it out or say false: the switch answers no DHCP; give guests their addresses by hand";
-
 pub(super) const SUBNET: &Later = &[
-    ("dns_nameservers", NO_DHCP),
-    ("host_routes", NO_DHCP),
-    ("ipv6_ra_mode", NO_RA),
-    ("ipv6_address_mode", NO_RA),
     ("ip_version", "leave it out: `cidr` shows it"),
     ("subnetpool", "leave it out: give the `cidr`"),
     ("segment", "leave it out: a network has one segment"),

@@ -21,6 +21,7 @@
 //! | `control_group` | group of the socket, by name | the process's |
 //! | `mac_aging_time` | seconds until a silent MAC is forgotten, 10 to 1 000 000 | 300 |
 //! | `buffers` | 2048-byte buffers of each worker, a power of two from 1024 to 1 048 576 | 16384 |
+//! | `state` | file that keeps leases out of pools, a SQLite database | none: nothing outlives the process |
 //!
 //! | `[[physical_network]]` | value | default |
 //! |---|---|---|
@@ -63,6 +64,9 @@
 //! | `l2population` | with `"vxlan"`: `remote_ports` are all there are, nothing is flooded into tunnels | `false` |
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 8192 |
 //! | `external` | whether routers may have their gateway here, and floating IPs are addresses of here | `false` |
+//! | `dns_domain` | the domain that guests are told | none |
+//! | `dynamic_leases` | whether MACs without a port get addresses of the subnets' pools by DHCP; needs `state` | `false` |
+//! | `metadata` | who answers metadata requests: `"builtin"`, `"proxy"`, `"off"` | as `[metadata]` says |
 //!
 //! | `[[subnet]]` | value | default |
 //! |---|---|---|
@@ -71,7 +75,11 @@
 //! | `cidr` | prefix without host bits, IPv4 or IPv6 | needed |
 //! | `gateway_ip` | the gateway's address, of a router of ours or outside; `false` for none | the first that a host can have |
 //! | `allocation_pools` | list of `"from-to"`, addresses to hand out | all that the gateway leaves |
-//! | `enable_dhcp` | `false` only | `false` |
+//! | `enable_dhcp` | whether DHCP tells guests their addresses | `true` |
+//! | `dns_nameservers`, `ntp_servers` | lists of addresses that guests are told | none |
+//! | `host_routes` | IPv4: list of `{ destination, nexthop }` that guests are told | none |
+//! | `ipv6_ra_mode` | what our routers advertise: `"slaac"`, `"dhcpv6-stateful"`, `"dhcpv6-stateless"` | nothing |
+//! | `ipv6_address_mode` | how guests get addresses, one of the same; the same as `ipv6_ra_mode` where both are given | by hand |
 //!
 //! | `[[router]]` | value | default |
 //! |---|---|---|
@@ -103,6 +111,8 @@
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 1024 |
 //! | `admin_state_up` | `false`: neither receives nor sends | `true` |
 //! | `port_security_enabled` | `false` only | `false` |
+//! | `extra_dhcp_opts` | list of `{ opt_name, opt_value, ip_version }`; the name may be a number | none; `ip_version`: 4 |
+//! | `metadata` | `{ instance_id, hostname, public_keys, user_data, vendor_data, project_id, availability_zone }`: what the guest is told of itself; the data are files, named from where the configuration is | from the port's ID and name |
 //!
 //! | `interface.kind` | the device | its keys |
 //! |---|---|---|
@@ -135,13 +145,25 @@
 //! | | `icmp` (RFC 5508, REQ-2) | 60 |
 //! | | `other` | 300 |
 //!
+//! | `[dhcp]` | value | default |
+//! |---|---|---|
+//! | `lease_time` | seconds that an address is given for, at least 60 | 86400 |
+//!
+//! | `[metadata]` | value | default |
+//! |---|---|---|
+//! | `mode` | who answers guests: `"builtin"` (the switch), `"proxy"` (a Nova), `"off"` | `"builtin"` |
+//! | `nova_metadata_host`, `nova_metadata_port` | the Nova of `"proxy"` | needed there; 8775 |
+//! | `metadata_proxy_shared_secret` | what requests to it are signed with | needed there |
+//!
 //! Addresses that were left out are the lowest free ones of the subnets' `allocation_pools`; gateways of routers get
 //! theirs first, then floating IPs, then ports, each in the order of the file. What is given is nobody else's, wherever
-//! it stands. A tap's `address` on a subnet must be one of the port's fixed IPs, unless the port says `fixed_ips = []`.
+//! it stands. On an IPv6 subnet of `ipv6_address_mode` `"slaac"` or `"dhcpv6-stateless"` a port's address follows from its MAC
+//! instead, as its guest makes it. A tap's `address` on a subnet must be one of the port's fixed IPs, unless the port says `fixed_ips = []`.
 //!
 //! A VLAN ID, VNI or MAC that was left out follows from the file alone, so the same file always means the same. IDs are
 //! handed out in the order of the file: put new networks last, or give the ID.
 
+mod boot;
 mod diagnostic;
 mod diff;
 mod l3;
@@ -162,6 +184,7 @@ use std::net::IpAddr;
 use toml::de::DeTable;
 use uuid::Uuid;
 
+pub use boot::is_label;
 pub use diagnostic::Diagnostic;
 pub use diff::{Changes, Diff, diff};
 pub use schema::*;

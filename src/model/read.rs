@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
+use super::boot::{self, DraftBoot};
 use super::diagnostic::{Report, Reported};
 use super::l3::{self, DraftFixedIps, DraftL3};
 use super::later;
@@ -39,6 +40,7 @@ pub(super) struct Draft {
     pub(super) networks: Vec<DraftNetwork>,
     pub(super) ports: Vec<DraftPort>,
     pub(super) l3: DraftL3,
+    pub(super) boot: DraftBoot,
 }
 
 /// Where an object and its parts stand.
@@ -86,6 +88,10 @@ pub(super) struct DraftNetwork {
     pub(super) segmentation_id: Field<u32>,
     pub(super) mtu: Field<u16>,
     pub(super) tunnels: DraftTunnels,
+    /// None: as `[metadata]` says.
+    pub(super) metadata: Field<MetadataMode>,
+    /// Where `dynamic_leases = true` stands.
+    pub(super) dynamic_at: Result<Option<Range<usize>>, Reported>,
 }
 
 /// The references of a port.
@@ -111,6 +117,8 @@ pub(super) struct DraftPort {
     pub(super) static_macs: Vec<Spanned<Mac>>,
     pub(super) mac_limit: u32,
     pub(super) admin_state_up: bool,
+    pub(super) extra_dhcp_opts: Vec<ExtraDhcpOpt>,
+    pub(super) metadata: GuestMetadata,
     pub(super) origin: Origin,
 }
 
@@ -133,6 +141,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
     let networks = root.objects("network");
     let ports = root.objects("port");
     let l3 = l3::document(&mut root, report);
+    let boot = boot::document(&mut root);
     let draft = Draft {
         switch,
         physical_networks: physical_networks
@@ -143,6 +152,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
         networks: networks.into_iter().map(|table| network(table, report)).collect(),
         ports: ports.into_iter().map(|table| port(table, report)).collect(),
         l3,
+        boot,
     };
     root.finish(later::ROOT);
     draft
@@ -160,6 +170,7 @@ fn switch(mut table: Reader<'_, '_>) -> Switch {
         // IEEE 802.1Q-2018, table 8-6.
         mac_aging_time: number(&mut table, "mac_aging_time", 10..=1_000_000, " s", default.mac_aging_time),
         buffers: buffers(&mut table).unwrap_or(default.buffers),
+        state: given(word(&mut table, "state")).map(PathBuf::from),
     };
     table.finish(later::SWITCH);
     switch
@@ -275,6 +286,9 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
     let mtu = mtu
         .map(|mtu| mtu.and_then(|mtu| Some(Spanned::new(mtu.span(), u16::try_from(*mtu.get_ref()).ok()?))));
     let tunnels = overlay::tunnels(&mut table);
+    let metadata = boot::metadata_mode(&mut table);
+    let dynamic_leases = table.field::<bool>("dynamic_leases");
+    let dynamic_at = boot::truth_at(&dynamic_leases);
     let object = Network {
         id: super::id("network", &name),
         name,
@@ -282,6 +296,9 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
         mtu: mtu.as_ref().ok().and_then(|mtu| mtu.as_ref()).map_or(1500, |mtu| *mtu.get_ref()),
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 8192),
         external: table.or("external", false),
+        dns_domain: boot::dns_domain(&mut table),
+        dynamic_leases: given(dynamic_leases).unwrap_or(false),
+        metadata: MetadataMode::default(),
         origin: origin(&table, report),
     };
     if let Ok(network_type) = network_type {
@@ -295,7 +312,18 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
     }
     let at = Place { path: table.path().to_owned(), name: name_span, device: table.span() };
     table.finish(later::NETWORK);
-    DraftNetwork { at, object, network_type, type_at, physical_network, segmentation_id, mtu, tunnels }
+    DraftNetwork {
+        at,
+        object,
+        network_type,
+        type_at,
+        physical_network,
+        segmentation_id,
+        mtu,
+        tunnels,
+        metadata,
+        dynamic_at,
+    }
 }
 
 /// The keys of a network that not every type has.
@@ -335,6 +363,8 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
         static_macs,
         mac_limit: number(&mut table, "mac_limit", 0..=MACS_MAX, "", 1024),
         admin_state_up: table.or("admin_state_up", true),
+        extra_dhcp_opts: boot::extra_dhcp_opts(&mut table),
+        metadata: boot::guest_metadata(&mut table, report),
         origin: origin(&table, report),
     };
     table.finish(later::PORT);
@@ -504,7 +534,7 @@ pub(super) fn origin(table: &Reader<'_, '_>, report: &Report<'_>) -> Origin {
 }
 
 /// A text that is not empty and holds no control character (no path, user or name does).
-fn word(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
+pub(super) fn word(table: &mut Reader<'_, '_>, key: &'static str) -> Field<String> {
     let Some(text) = table.field::<String>(key)? else { return Ok(None) };
     if text.get_ref().is_empty() {
         return Err(table.wrong(text.span(), key, "is empty", None));
@@ -569,6 +599,10 @@ pub(super) fn station_only(table: &Reader<'_, '_>, key: &str, mac: &Spanned<Mac>
     if mac.is_group() {
         let hint = Some("the lowest bit of the first byte must be 0".to_owned());
         table.wrong(span, key, format!("{mac} is a group address, which no station has"), hint);
+        return false;
+    }
+    if mac == Mac::SERVICE {
+        table.wrong(span, key, format!("{mac} is the switch's own, on every network"), None);
         return false;
     }
     if mac == Mac::default() {

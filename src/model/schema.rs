@@ -32,6 +32,10 @@ pub struct Model {
     pub floating_ips: Vec<FloatingIp>,
     /// `[conntrack]`.
     pub conntrack: Conntrack,
+    /// `[dhcp]`.
+    pub dhcp: Dhcp,
+    /// `[metadata]`.
+    pub metadata: Metadata,
 }
 
 /// Where an object stands in its file, for messages.
@@ -60,6 +64,8 @@ pub struct Switch {
     pub mac_aging_time: u32,
     /// 2048-byte buffers for each worker, a power of two; default 16384.
     pub buffers: u32,
+    /// The file that keeps what must outlive the process: leases that were given out of a pool. None: nothing does.
+    pub state: Option<PathBuf>,
 }
 
 /// What a worker does when there is nothing to do.
@@ -154,6 +160,12 @@ pub struct Network {
     pub mac_limit: u32,
     /// Neutron's `router:external`: routers may have their gateway here, and floating IPs are its addresses.
     pub external: bool,
+    /// The domain that guests are told by DHCP and router advertisements, without a dot at its end.
+    pub dns_domain: Option<String>,
+    /// Whether MACs without a port get addresses of the subnets' pools by DHCP; default false.
+    pub dynamic_leases: bool,
+    /// Who answers metadata requests: given, or `[metadata]`'s.
+    pub metadata: MetadataMode,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -193,6 +205,10 @@ pub struct Port {
     pub mac_limit: u32,
     /// False: the port exists and neither receives nor sends.
     pub admin_state_up: bool,
+    /// Options that DHCP gives its guest besides, or instead of what it would give.
+    pub extra_dhcp_opts: Vec<ExtraDhcpOpt>,
+    /// What its guest is told of itself.
+    pub metadata: GuestMetadata,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -229,8 +245,115 @@ pub struct Subnet {
     pub gateway_ip: Option<IpAddr>,
     /// Ranges that addresses are handed out from, both ends included, sorted; default: all but the gateway's.
     pub allocation_pools: Vec<(IpAddr, IpAddr)>,
+    /// Whether DHCP (and router advertisements, as the modes say) tell guests their addresses; default true.
+    pub enable_dhcp: bool,
+    /// DNS servers that guests are told, in their order.
+    pub dns_nameservers: Vec<IpAddr>,
+    /// NTP servers that guests are told, in their order.
+    pub ntp_servers: Vec<IpAddr>,
+    /// Routes that guests are told.
+    pub host_routes: Vec<Route>,
+    /// What our routers advertise on an IPv6 subnet; none: nothing.
+    pub ipv6_ra_mode: Option<Ipv6Mode>,
+    /// How guests get their addresses of an IPv6 subnet; none: not from us.
+    pub ipv6_address_mode: Option<Ipv6Mode>,
     /// Where it was said.
     pub origin: Origin,
+}
+
+/// Neutron's `ipv6_ra_mode` and `ipv6_address_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ipv6Mode {
+    /// Addresses follow from the prefix and the MAC (RFC 4862), all else from router advertisements.
+    Slaac,
+    /// Addresses come from DHCPv6 (RFC 8415, section 18).
+    Dhcpv6Stateful,
+    /// Addresses as with `Slaac`, all else by DHCPv6.
+    Dhcpv6Stateless,
+}
+
+impl Ipv6Mode {
+    /// Whether addresses follow from the prefix and the MAC.
+    pub fn is_automatic(self) -> bool {
+        self != Ipv6Mode::Dhcpv6Stateful
+    }
+}
+
+/// `[dhcp]`: what is the same for all guests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dhcp {
+    /// Seconds that an address is given for; default 86400, Neutron's.
+    pub lease_time: u32,
+}
+
+impl Default for Dhcp {
+    fn default() -> Dhcp {
+        Dhcp { lease_time: 86400 }
+    }
+}
+
+/// One of a port's `extra_dhcp_opts`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExtraDhcpOpt {
+    /// Its name, or its number.
+    pub opt_name: String,
+    /// Its value, as its kind of option is written.
+    pub opt_value: String,
+    /// True for DHCPv6.
+    pub is_v6: bool,
+}
+
+/// Who answers a guest's metadata requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetadataMode {
+    /// The switch itself.
+    #[default]
+    Builtin,
+    /// A Nova, to which they are passed on.
+    Proxy,
+    /// Nobody.
+    Off,
+}
+
+/// `[metadata]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Metadata {
+    /// Who answers, where a network does not say otherwise.
+    pub mode: MetadataMode,
+    /// The Nova that requests are passed on to.
+    pub nova: Option<Nova>,
+}
+
+/// A Nova's metadata service, as Neutron's agent knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nova {
+    /// `nova_metadata_host`: a name or an address.
+    pub host: String,
+    /// `nova_metadata_port`; default 8775.
+    pub port: u16,
+    /// `metadata_proxy_shared_secret`: what requests are signed with.
+    pub shared_secret: String,
+}
+
+/// A port's `metadata`: what its guest is told of itself. What is left out follows from the port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct GuestMetadata {
+    /// The instance's name for itself; default: the port's ID.
+    pub instance_id: Option<String>,
+    /// Its hostname; also DHCP's.
+    pub hostname: Option<String>,
+    /// SSH keys, each as a line of `authorized_keys`.
+    pub public_keys: Vec<String>,
+    /// A file that the guest gets as it is.
+    pub user_data: Option<PathBuf>,
+    /// A file of JSON, or of what cloud-init takes as user data.
+    pub vendor_data: Option<PathBuf>,
+    /// Neutron's and Nova's project.
+    pub project_id: Option<String>,
+    /// Default: "nova", as Nova's.
+    pub availability_zone: Option<String>,
 }
 
 /// An address on a subnet.
@@ -481,6 +604,7 @@ impl Default for Switch {
             control_group: None,
             mac_aging_time: 300,
             buffers: 16384,
+            state: None,
         }
     }
 }

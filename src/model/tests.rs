@@ -1,5 +1,6 @@
 //! Whole texts: what loads, and each mistake with its place.
 
+mod boot;
 mod l3;
 mod l3_mistakes;
 mod tunnels;
@@ -171,7 +172,7 @@ fn mistakes_of_the_switch() {
         ("switch.buffers = 512", &["1:18 switch.buffers: 512 is outside of 1024 to 1048576"]),
         ("switch.buffers = 5000", &["1:18 switch.buffers: 5000 is not a power of two"]),
         ("switch.wrokers = []", &["1:8 switch.wrokers: unknown key"]),
-        ("switch.state = \"x\"", &["1:8 switch.state: is not built yet in this version"]),
+        ("switch.state = 1", &["1:16 switch.state: expected a string, found integer `1`"]),
     ]);
     let long = format!("switch.control = \"/{}\"", "x".repeat(107));
     let message = "1:18 switch.control: 108 bytes are too long for a socket's path: at most 107";

@@ -3,15 +3,15 @@
 //!
 //! Nothing here reads the system: whether a CPU, a device or a user exists is found out when it is used.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 
 use toml::Spanned;
 
+use super::boot;
 use super::diagnostic::{Report, Reported, nearest};
 use super::l3::{self, GivenMacs, L3};
-use super::macs::generated_mac;
 use super::overlay::DraftOverlay;
 use super::read::{Draft, DraftAttachment, DraftNetwork, DraftPhysical, DraftPort, NetworkType, Place};
 use super::schema::*;
@@ -29,7 +29,8 @@ pub(super) type Names<'d> = HashMap<&'d str, usize>;
 
 /// Checks the whole. The model is of use only if the report stays empty.
 pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
-    let Draft { switch, mut physical_networks, overlay, mut networks, ports, l3 } = draft;
+    let Draft { switch, mut physical_networks, overlay, mut networks, ports, l3, boot } = draft;
+    boot::modes(report, &mut networks, &boot);
     tunnels::mtus(report, &mut networks, &overlay);
     let physical_names = unique(
         report,
@@ -67,6 +68,7 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     };
     let mut l3 = l3::validate(l3, ground);
 
+    boot::dynamic_leases(report, &networks, &switch, &l3.subnets, l3.subnets_whole);
     let ports = finished_ports(ports, attachments, &mut l3);
     tunnels::stations(report, &networks, &ports, &l3);
     for (network, segment) in networks.iter_mut().zip(segments) {
@@ -85,6 +87,8 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
         routers: l3.routers,
         floating_ips: l3.floating_ips,
         conntrack: l3.conntrack,
+        dhcp: boot.dhcp,
+        metadata: boot.metadata,
     }
 }
 
@@ -450,32 +454,25 @@ impl Scene<'_, '_> {
     }
 }
 
-/// Ports with the MACs that were left out, and then routers too. Ports with mistakes are left out; they were reported.
+/// Ports with their MACs and fixed IPs. Ports with mistakes are left out; they were reported.
 fn finished_ports(
     ports: Vec<DraftPort>,
     attachments: Vec<Result<Attachment, Reported>>,
     l3: &mut L3,
 ) -> Vec<Port> {
-    let given = |port: &DraftPort| -> Vec<Mac> {
-        let all = port.mac_address.iter().flatten().chain(&port.static_macs);
-        all.map(|mac| *mac.get_ref()).collect()
-    };
-    let mut taken: BTreeSet<Mac> = ports.iter().flat_map(given).chain(l3.given_macs()).collect();
     let mut finished = Vec::new();
-    let fixed_ips = std::mem::take(&mut l3.fixed_ips);
-    for ((port, attachment), fixed_ips) in ports.into_iter().zip(attachments).zip(fixed_ips) {
-        let (Ok(attachment), Ok(mut interface), Ok(mac)) = (attachment, port.interface, port.mac_address)
+    let owned = std::mem::take(&mut l3.macs).into_iter().zip(std::mem::take(&mut l3.fixed_ips));
+    for ((port, attachment), (mac_address, fixed_ips)) in ports.into_iter().zip(attachments).zip(owned) {
+        let (Ok(attachment), Ok(mut interface), Ok(_)) = (attachment, port.interface, port.mac_address)
         else {
             continue;
         };
-        let one_station = matches!(interface, Interface::Tap { .. } | Interface::Guest { .. });
         if let (Interface::Tap { address, .. }, true) = (&mut interface, port.fixed_ips_are_address) {
             *address = fixed_ips.iter().map(|fixed| (fixed.ip, fixed.prefix_len)).collect();
         }
-        let generated = || one_station.then(|| generated_mac(&port.name, &mut taken));
         finished.push(Port {
             id: super::id("port", &port.name),
-            mac_address: mac.map(Spanned::into_inner).or_else(generated),
+            mac_address,
             name: port.name,
             attachment,
             interface,
@@ -483,9 +480,10 @@ fn finished_ports(
             static_macs: port.static_macs.into_iter().map(Spanned::into_inner).collect(),
             mac_limit: port.mac_limit,
             admin_state_up: port.admin_state_up,
+            extra_dhcp_opts: port.extra_dhcp_opts,
+            metadata: port.metadata,
             origin: port.origin,
         });
     }
-    l3.generate_macs(&mut taken);
     finished
 }

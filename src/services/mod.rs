@@ -27,9 +27,8 @@ pub mod nd;
 pub mod neighbour;
 pub mod packet;
 
-/// The MAC of the service that the switch itself is on every network: locally administered, and the same everywhere, so that a
-/// guest which moves finds it again. It never leaves this host.
-pub const SERVICE_MAC: Mac = Mac([0x02, 0x00, 0xa9, 0xfe, 0xa9, 0xfe]);
+/// The MAC of the service that the switch itself is on every network.
+pub const SERVICE_MAC: Mac = Mac::SERVICE;
 /// Its IPv4 address: where clouds have their metadata. No subnet has it (RFC 3927, 2.1).
 pub const SERVICE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// Its IPv6 address: Neutron's for metadata.

@@ -4,7 +4,7 @@
 //! router" is the look-up that there is anyway. What a router cannot decide by its tables alone (its own addresses, next hops
 //! that are not resolved) is done by the worker of the interface's port, its *home*.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -97,8 +97,7 @@ impl Interface {
     }
 
     /// Its link-local IPv6 address (RFC 4291, appendix A).
-    pub fn link_local(&self) -> std::net::Ipv6Addr {
-        let [a, b, c, d, e, f] = self.mac.0;
-        std::net::Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    pub fn link_local(&self) -> Ipv6Addr {
+        self.mac.address_on(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0))
     }
 }

@@ -14,6 +14,7 @@ use super::subnet::{Subnets, no_host};
 use crate::model::diagnostic::{Report, Reported};
 use crate::model::read::DraftNetwork;
 use crate::model::schema::*;
+use crate::types::Mac;
 
 /// An object that has addresses, for messages.
 #[derive(Clone, Copy)]
@@ -199,17 +200,22 @@ impl<'d, 'r> Space<'d, 'r> {
         Err(self.report.add(ip.span(), &asking.path, message, Some(hint)))
     }
 
-    /// The addresses of an object, those left out filled in.
-    pub(super) fn hand_out(&mut self, asking: &Asking<'d>, wanted: Wanted) -> Result<Vec<FixedIp>, Reported> {
+    /// The addresses of an object, those left out filled in: on subnets whose guests make them out of their MACs, that one.
+    pub(super) fn hand_out(
+        &mut self,
+        asking: &Asking<'d>,
+        wanted: Wanted,
+        mac: Option<Mac>,
+    ) -> Result<Vec<FixedIp>, Reported> {
         let (slots, whole) = match wanted {
-            Wanted::EachFamily => return self.each_family(asking),
+            Wanted::EachFamily => return self.each_family(asking, mac),
             Wanted::Listed(slots, whole) => (slots, whole),
         };
         let mut fixed_ips = Vec::new();
         for slot in slots {
             match slot {
                 Slot::Given(fixed_ip) => fixed_ips.push(fixed_ip),
-                Slot::Next { subnet, at } => match self.next(asking, subnet) {
+                Slot::Next { subnet, at } => match self.automatic_or_next(asking, subnet, mac)? {
                     Some(fixed_ip) => fixed_ips.push(fixed_ip),
                     None => {
                         let name = self.subnets.get(subnet).map_or("", |known| &known.object.name);
@@ -223,20 +229,41 @@ impl<'d, 'r> Space<'d, 'r> {
     }
 
     /// The next free address of IPv4 and of IPv6, as far as the network has subnets of them; of the first subnet that
-    /// has one.
-    fn each_family(&mut self, asking: &Asking<'d>) -> Result<Vec<FixedIp>, Reported> {
+    /// has one. And one of each subnet whose guests make them out of their MACs (as Neutron's ports have).
+    fn each_family(&mut self, asking: &Asking<'d>, mac: Option<Mac>) -> Result<Vec<FixedIp>, Reported> {
         let mut fixed_ips = Vec::new();
+        let all: Vec<(usize, bool, bool)> = (self.subnets.of(asking.network))
+            .map(|(index, subnet)| (index, subnet.cidr.addr().is_ipv4(), automatic(subnet, mac).is_some()))
+            .collect();
         for is_ipv4 in [true, false] {
-            let of_family = |(_, subnet): &(usize, &Subnet)| subnet.cidr.addr().is_ipv4() == is_ipv4;
-            let subnets: Vec<usize> =
-                self.subnets.of(asking.network).filter(of_family).map(|(index, _)| index).collect();
+            let subnets: Vec<usize> = all
+                .iter()
+                .filter(|(_, v4, made)| *v4 == is_ipv4 && !made)
+                .map(|(index, ..)| *index)
+                .collect();
             match subnets.iter().find_map(|subnet| self.next(asking, *subnet)) {
                 Some(fixed_ip) => fixed_ips.push(fixed_ip),
                 None if subnets.is_empty() => {}
                 None => return Err(self.family_used_up(asking, is_ipv4)),
             }
         }
+        for (subnet, ..) in all.into_iter().filter(|(.., made)| *made) {
+            fixed_ips.extend(self.automatic_or_next(asking, subnet, mac)?);
+        }
         Ok(fixed_ips)
+    }
+
+    /// The address that a guest makes out of its MAC on a subnet, or the next free one.
+    fn automatic_or_next(
+        &mut self,
+        asking: &Asking<'d>,
+        subnet: usize,
+        mac: Option<Mac>,
+    ) -> Result<Option<FixedIp>, Reported> {
+        let Some(known) = self.subnets.get(subnet) else { return Err(Reported) };
+        let Some(ip) = automatic(&known.object, mac) else { return Ok(self.next(asking, subnet)) };
+        self.claim(asking.owner, known.network, ip, asking.at.clone(), &asking.path, None)?;
+        Ok(Some(fixed_ip(&known.object, ip)))
     }
 
     /// Reports that a network has no address left for an object.
@@ -263,6 +290,13 @@ impl<'d, 'r> Space<'d, 'r> {
         self.owners.insert((known.network, ip), asking.owner);
         Some(fixed_ip(&known.object, ip))
     }
+}
+
+/// The address that a guest with this MAC makes for itself on a subnet, if guests do so there (RFC 4291, appendix A).
+fn automatic(subnet: &Subnet, mac: Option<Mac>) -> Option<IpAddr> {
+    subnet.ipv6_address_mode.filter(|mode| mode.is_automatic())?;
+    let IpAddr::V6(prefix) = subnet.cidr.network() else { return None };
+    Some(mac?.address_on(prefix).into())
 }
 
 /// An address of a subnet.

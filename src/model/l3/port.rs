@@ -1,12 +1,15 @@
 //! The fixed IPs of ports.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::address::{Asking, Owner, Space, Wanted};
 use crate::model::diagnostic::Reported;
+use crate::model::macs::generated_mac;
 use crate::model::read::DraftPort;
 use crate::model::schema::*;
 use crate::model::validate::Names;
+use crate::types::Mac;
 
 /// A port on a network, and what it wants there.
 pub(super) struct PortAsking<'d> {
@@ -74,18 +77,29 @@ fn addresses(port: &DraftPort) -> &[(IpAddr, u8)] {
     }
 }
 
+/// The MAC of each port that has one: given, or generated where one station is behind it.
+pub(super) fn macs(ports: &[DraftPort], taken: &mut BTreeSet<Mac>) -> Vec<Option<Mac>> {
+    let mac = |port: &DraftPort| {
+        let given = port.mac_address.as_ref().ok().and_then(|mac| mac.as_ref()).map(|mac| *mac.get_ref());
+        let is_tap = matches!(port.interface, Ok(Interface::Tap { .. } | Interface::Guest { .. }));
+        given.or_else(|| is_tap.then(|| generated_mac(&port.name, taken)))
+    };
+    ports.iter().map(mac).collect()
+}
+
 /// The fixed IPs of each port, those left out filled in.
 pub(super) fn hand_out<'d>(
     space: &mut Space<'d, '_>,
     ports: Vec<Option<PortAsking<'d>>>,
+    macs: &[Option<Mac>],
 ) -> Vec<Result<Vec<FixedIp>, Reported>> {
     let mut all = Vec::new();
-    for port in ports {
+    for (port, mac) in ports.into_iter().zip(macs) {
         let Some(PortAsking { draft, asking, wanted }) = port else {
             all.push(Ok(Vec::new()));
             continue;
         };
-        let fixed_ips = space.hand_out(&asking, wanted);
+        let fixed_ips = space.hand_out(&asking, wanted, *mac);
         if let Ok(fixed_ips) = &fixed_ips {
             judge_addresses(space, draft, &asking, fixed_ips);
         }

@@ -38,7 +38,18 @@ pub(super) struct DraftSubnet {
     pub(super) gateway_ip: Field<Gateway>,
     /// None: all that the gateway leaves.
     pub(super) pools: Option<List<(IpAddr, IpAddr)>>,
+    pub(super) told: DraftTold,
     pub(super) origin: Origin,
+}
+
+/// What a subnet's guests are told.
+pub(super) struct DraftTold {
+    pub(super) enable_dhcp: bool,
+    pub(super) dns_nameservers: Vec<Spanned<IpAddr>>,
+    pub(super) ntp_servers: Vec<Spanned<IpAddr>>,
+    pub(super) host_routes: Vec<DraftRoute>,
+    pub(super) ra_mode: Field<Ipv6Mode>,
+    pub(super) address_mode: Field<Ipv6Mode>,
 }
 
 /// One of a list of fixed IPs: a subnet, an address, or both.
@@ -136,16 +147,30 @@ fn subnet(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftSubnet {
     let gateway_ip = table.field::<Gateway>("gateway_ip");
     let pools = table.list::<IpRange>("allocation_pools").map(|range| range.0);
     let pools = table.given("allocation_pools").map(|_| pools);
-    if let Ok(Some(on)) = table.field::<bool>("enable_dhcp")
-        && *on.get_ref()
-    {
-        let hint = Some(later::ENABLE_DHCP.to_owned());
-        table.wrong(on.span(), "enable_dhcp", "`true` is not built yet in this version", hint);
-    }
+    let enable_dhcp = table.or("enable_dhcp", true);
+    let servers = |list: List<Ip>| list.map(|ip| ip.0).items;
+    let dns_nameservers = servers(table.list("dns_nameservers"));
+    let ntp_servers = servers(table.list("ntp_servers"));
+    let (routes, _) = table.parts("host_routes", "host_routes = [{ destination = \"…\", nexthop = \"…\" }]");
+    let modes = [
+        ("slaac", Ipv6Mode::Slaac),
+        ("dhcpv6-stateful", Ipv6Mode::Dhcpv6Stateful),
+        ("dhcpv6-stateless", Ipv6Mode::Dhcpv6Stateless),
+    ];
+    let ra_mode = table.choice("ipv6_ra_mode", &modes, &[]);
+    let address_mode = table.choice("ipv6_address_mode", &modes, &[]);
+    let told = DraftTold {
+        enable_dhcp,
+        dns_nameservers,
+        ntp_servers,
+        host_routes: routes.into_iter().map(route).collect(),
+        ra_mode,
+        address_mode,
+    };
     let at = Place { path: table.path().to_owned(), name: name_span, device: table.span() };
     let origin = origin(&table, report);
     table.finish(later::SUBNET);
-    DraftSubnet { at, name, network, cidr, gateway_ip, pools, origin }
+    DraftSubnet { at, name, network, cidr, gateway_ip, pools, told, origin }
 }
 
 /// A prefix without host bits.

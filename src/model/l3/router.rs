@@ -237,7 +237,7 @@ fn finish_gateway<'d>(
     gateway: ClaimedGateway<'d>,
     connected: &mut Vec<Connected>,
 ) -> Option<ExternalGateway> {
-    let fixed_ips = space.hand_out(&gateway.asking, gateway.wanted).ok()?;
+    let fixed_ips = space.hand_out(&gateway.asking, gateway.wanted, None).ok()?;
     let mut gateway_ips: Vec<IpAddr> = Vec::new();
     for fixed in &fixed_ips {
         let subnet = &space.subnets.named(&fixed.subnet)?.object;

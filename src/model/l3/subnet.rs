@@ -97,6 +97,12 @@ impl<'d> Subnets<'d> {
             cidr: net,
             gateway_ip: gateway(report, draft, net)?,
             allocation_pools: Vec::new(),
+            enable_dhcp: true,
+            dns_nameservers: Vec::new(),
+            ntp_servers: Vec::new(),
+            host_routes: Vec::new(),
+            ipv6_ra_mode: None,
+            ipv6_address_mode: None,
             origin: draft.origin.clone(),
         };
         let network = network?;
@@ -110,6 +116,7 @@ impl<'d> Subnets<'d> {
             return Err(report.add(cidr.span(), &path("cidr"), message, None));
         }
         let allocation_pools = pools(report, draft, &object)?;
+        let object = super::told::told(report, draft, object)?;
         Ok(Known { object: Subnet { allocation_pools, ..object }, network })
     }
 
