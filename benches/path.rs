@@ -30,6 +30,7 @@ fn port(name: &str, segments: Segments) -> Option<PortEntry> {
         caps: CAPS,
         plain_len: 1514,
         mac_limit: u32::MAX,
+        guest: None,
         counters: Arc::new(PortCounters::default()),
     })
 }

@@ -140,6 +140,7 @@ fn bench(text: &str) -> Bench {
         poll,
         commands: receiver,
         notices: tokio::sync::mpsc::unbounded_channel().0,
+        slow_path: tokio::sync::mpsc::channel(1).0,
         origin: std::time::Instant::now(),
     });
     let caps = Caps { checksum: false, tso: false, uso: false, mtu: 1500 };

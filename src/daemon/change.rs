@@ -187,6 +187,7 @@ impl State {
         places.ports.release(|key| match key {
             AttachmentKey::Tunnel(remote) => tunnels.contains_key(remote),
             AttachmentKey::Resolver => model.overlay.is_some(),
+            AttachmentKey::Service => true,
             AttachmentKey::Interface(router, mac) => interfaces.contains_key(&(router.clone(), *mac)),
             key => slots.contains_key(key),
         });

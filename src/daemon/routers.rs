@@ -289,6 +289,7 @@ fn route(tables: &Tables, router: &str, entry: &RouteEntry) -> Route {
         RouteOrigin::Gateway => ("gateway", None),
         RouteOrigin::Extra => ("extra", None),
         RouteOrigin::FloatingIp => ("floating_ip", None),
+        RouteOrigin::Service => ("service", None),
     };
     let (router, origin) = (router.to_owned(), origin.to_owned());
     let destination = entry.prefix.to_string();

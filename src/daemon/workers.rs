@@ -11,8 +11,9 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::{self, Sender};
 use mio::Poll;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::dataplane::serve::Punt;
 use crate::frame::Region;
 use crate::model::Switch;
 use crate::ports::PortIo;
@@ -48,6 +49,7 @@ impl Workers {
         switch: &Switch,
         origin: Instant,
         notices: &UnboundedSender<Notice>,
+        slow_path: &mpsc::Sender<Punt>,
     ) -> anyhow::Result<Workers> {
         let cpus: Vec<Option<usize>> = match switch.workers.as_slice() {
             [] => vec![None],
@@ -75,6 +77,7 @@ impl Workers {
                 poll,
                 commands: receiver,
                 notices: notices.clone(),
+                slow_path: slow_path.clone(),
                 origin,
             };
             let thread = std::thread::Builder::new()
@@ -103,7 +106,7 @@ impl Workers {
         self.mesh.links()
     }
 
-    pub(super) fn mesh(&self) -> &Mesh {
+    pub(super) fn mesh(&self) -> &Arc<Mesh> {
         &self.mesh
     }
 

@@ -10,7 +10,7 @@ use super::out::Out;
 use super::tracer::Tracer;
 use super::{Sent, Shard};
 use crate::frame::Frame;
-use crate::services::{arp, icmp, nd};
+use crate::services::{SERVICE_MAC, arp, icmp, nd};
 use crate::stats::DropReason;
 use crate::tables::{Host, Tables};
 use crate::types::{NetIdx, PortIdx};
@@ -50,7 +50,12 @@ pub(super) fn neighbour(
 ) -> Option<Result<Sent, DropReason>> {
     let head = frame.head();
     let kind = u16::from_be_bytes(*head.get(12..)?.first_chunk()?);
-    let find = |address: IpAddr| hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel);
+    let has_guest = || tables.port(classified.ingress).is_some_and(|port| port.guest.is_some());
+    let find = |address: IpAddr| {
+        let host = hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel)?;
+        // Where the switch is a service, it is one for guests of its own alone.
+        Some(host).filter(|host| host.mac != SERVICE_MAC || has_guest())
+    };
     let message = match kind {
         ARP => arp::answer(head, |address| find(address.into()).map(|host| host.mac))?.to_vec(),
         IPV6 => {
@@ -62,7 +67,7 @@ pub(super) fn neighbour(
     Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
 }
 
-fn reply(
+pub(super) fn reply(
     message: &[u8],
     back: PortIdx,
     index: NetIdx,
@@ -72,7 +77,7 @@ fn reply(
 ) -> Result<Sent, DropReason> {
     let network = tables.network(index).ok_or(DropReason::VlanNotAllowed)?;
     let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
-    let exit = Exit { to: back, index, network, from_tunnel: false };
+    let exit = Exit { to: back, ingress: back, index, network, from_tunnel: false };
     let port = match egress::admit(&frame, &exit, tables) {
         Ok(port) => port,
         Err(Refused::Drop(reason)) => return Err(reason),

@@ -62,8 +62,8 @@ pub(super) fn forward(
             let name = tables.port(to).map_or("?", |port| &port.name);
             format!("{} is behind port {name}", classified.destination.key.mac())
         });
-        let exit = Exit { to, index: classified.network, network, from_tunnel: classified.from_tunnel };
-        return send_to(frame, &exit, classified.ingress, (tables, shard), out, tracer);
+        let exit = exit(to, classified, network);
+        return send_to(frame, &exit, (tables, shard), out, tracer);
     }
     if classified.is_group
         && !network.hosts.is_empty()
@@ -83,24 +83,34 @@ pub(super) fn forward(
     flood(frame, classified, (tables, network), shard, out, tracer)
 }
 
+#[inline(always)]
+fn exit<'t>(to: PortIdx, classified: &Classified, network: &'t NetEntry) -> Exit<'t> {
+    Exit {
+        to,
+        ingress: classified.ingress,
+        index: classified.network,
+        network,
+        from_tunnel: classified.from_tunnel,
+    }
+}
+
 /// Sends a frame to the one port that it is for.
 #[inline(always)]
 pub(super) fn send_to(
     frame: Frame,
     exit: &Exit<'_>,
-    ingress: PortIdx,
     (tables, shard): (&Tables, &mut Shard),
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
-    if exit.to == ingress {
+    if exit.to == exit.ingress {
         return Err(DropReason::SamePort);
     }
     match egress::admit(&frame, exit, tables) {
-        Ok(port) => egress::send(frame, exit, port, (tables, shard), out, tracer).map(|()| Sent::Forwarded),
+        Ok(port) => egress::send(frame, exit, port, (tables, shard), out, tracer),
         Err(Refused::Drop(reason)) => Err(reason),
         Err(Refused::TooBig(mtu)) => {
-            answer::too_big(&frame, mtu, (ingress, exit.index), (tables, shard), out, tracer)
+            answer::too_big(&frame, mtu, (exit.ingress, exit.index), (tables, shard), out, tracer)
         }
     }
 }
@@ -129,7 +139,7 @@ fn flood(
     let (mut sent, mut lost, mut too_big) = (false, Lost::default(), None);
     let mut frame = Some(frame);
     while let Some(to) = exits.next() {
-        let exit = Exit { to, index: classified.network, network, from_tunnel: classified.from_tunnel };
+        let exit = exit(to, classified, network);
         let result = match frame.as_ref().map(|frame| egress::admit(frame, &exit, tables)) {
             Some(Ok(port)) => {
                 let copy = match exits.peek() {
@@ -147,7 +157,7 @@ fn flood(
             None => Err(DropReason::NoBuffer),
         };
         match result {
-            Ok(()) => sent = true,
+            Ok(_) => sent = true,
             Err(reason) => {
                 tracer.say("egress", || format!("this copy is dropped: {}", reason.meaning()));
                 lost.push(reason);

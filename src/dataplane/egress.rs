@@ -3,7 +3,7 @@
 
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Shard, segment, tunnel};
+use super::{Sent, Shard, segment, serve, tunnel};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::tunnel::Tunnel;
@@ -14,6 +14,8 @@ use crate::wire::ethernet::{HEADER, TAG, VLAN, is_tag};
 /// Where a frame is to leave.
 pub(super) struct Exit<'t> {
     pub(super) to: PortIdx,
+    /// The port that it came from.
+    pub(super) ingress: PortIdx,
     /// The network that it stands in.
     pub(super) index: NetIdx,
     pub(super) network: &'t NetEntry,
@@ -66,13 +68,18 @@ pub(super) fn send(
     (tables, shard): (&Tables, &mut Shard),
     out: &mut Out,
     tracer: &mut impl Tracer,
-) -> Result<(), DropReason> {
+) -> Result<Sent, DropReason> {
     match &port.segments {
         Segments::Tunnel(tunnel) => {
-            return send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer);
+            send_tunnel(frame, exit, (port, tunnel), (tables, shard), out, tracer)?;
+            return Ok(Sent::Forwarded);
         }
         Segments::Router(_) => {
-            return shard.delivered.push(frame, exit.to);
+            shard.delivered.push(frame, exit.to, exit.ingress)?;
+            return Ok(Sent::Forwarded);
+        }
+        Segments::Service => {
+            return serve::receive(frame, (exit.ingress, exit.index), (tables, shard), out, tracer);
         }
         _ => {}
     }
@@ -90,10 +97,10 @@ pub(super) fn send(
     });
     if frame.offload.is_done() {
         out.push(exit.to, frame);
-        Ok(())
     } else {
-        finish(frame, port, shard, |frame| out.push(exit.to, frame), tracer)
+        finish(frame, port, shard, |frame| out.push(exit.to, frame), tracer)?;
     }
+    Ok(Sent::Forwarded)
 }
 
 /// Sends a frame into a tunnel: segments first, as no device that we know of cuts what is inside.

@@ -130,7 +130,7 @@ pub fn serve(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
         for frame in frames {
             if frame.head().get(6..12) == Some(&at.interface.mac.0[..]) {
                 gateway.submit(frame, &at, cx);
-            } else if burst.push(frame, index).is_ok() && burst.is_full() {
+            } else if burst.push(frame, index, index).is_ok() && burst.is_full() {
                 gateway.take_in(&mut burst, cx);
             }
         }
@@ -221,7 +221,7 @@ impl Gateway {
 
     /// Frames that were sent to the router: those that it is to send on go their way.
     fn take_in(&mut self, burst: &mut Delivered, cx: &mut Here<'_, '_>) {
-        router::pass(burst, cx, |frame, at, cx| self.receive(frame, at, cx));
+        router::pass(burst, cx, |frame, at, _, cx| self.receive(frame, at, cx));
     }
 
     /// A frame for the router itself.

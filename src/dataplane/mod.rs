@@ -33,6 +33,7 @@ pub mod out;
 pub mod rewrite;
 pub mod router;
 pub mod segment;
+pub mod serve;
 pub mod tally;
 pub mod tracer;
 pub mod tunnel;
@@ -52,12 +53,16 @@ use nat::Translator;
 use out::Out;
 use router::neighbours::{NeighbourEvent, Neighbours};
 use router::{Context, Delivered, Leads};
+use serve::Punt;
 use tally::Tally;
 use tracer::Tracer;
 use underlay::{Notes, Vtep};
 
 /// Most events that wait to be told; more in one turn are lost, and made good by the next refresh.
 const MAX_EVENTS: usize = 1024;
+
+/// Echo requests for the service that are answered in a second, and at once.
+const ECHO: (u32, u32) = (1000, 100);
 
 /// A byte of what is behind the inner Ethernet header in a tunnel packet over IPv4 and over IPv6, in both cases in the second
 /// of the cache lines that the packet begins in.
@@ -71,6 +76,8 @@ pub struct Shard {
     pub pool: Pool,
     /// What it learned and has not yet told the other workers.
     pub events: Vec<Event>,
+    /// What is for the slow path, until the turn's end.
+    pub punts: Vec<Punt>,
     /// Why the last frame that was dropped was; for capture and trace.
     pub last_drop: Option<DropReason>,
     /// The local VTEP's own stack, with the worker that owns the underlay's device.
@@ -93,6 +100,12 @@ pub struct Shard {
     leads: (Leads<u64>, Leads<(u128, u16)>),
     /// How many ICMP errors each router's interface may still cause.
     errors: Vec<Bucket>,
+    /// How many frames each port may send to the slow path.
+    punting: Vec<Bucket>,
+    /// Echo requests for the service that may be answered.
+    echo: Bucket,
+    /// When the burst came that is being decided on.
+    now: Instant,
     fdb_epoch: u64,
     seed: u64,
 }
@@ -116,6 +129,10 @@ impl Shard {
             delivered: Box::default(),
             spare: None,
             errors: Vec::new(),
+            punts: Vec::new(),
+            punting: Vec::new(),
+            echo: Bucket::new(ECHO.0, ECHO.1, Instant(0)),
+            now: Instant(0),
             fdb_epoch: 0,
             seed,
         }
@@ -138,6 +155,10 @@ impl Shard {
         if !tables.routers.is_empty() && self.errors.len() < tables.ports.len() {
             let (rate, burst) = router::ERRORS;
             self.errors.resize(tables.ports.len(), Bucket::new(rate, burst, Instant(0)));
+        }
+        if self.punting.len() < tables.ports.len() {
+            let (rate, burst) = serve::PUNTS;
+            self.punting.resize(tables.ports.len(), Bucket::new(rate, burst, Instant(0)));
         }
         if self.fdb_epoch != tables.fdb_epoch {
             self.fdb_epoch = tables.fdb_epoch;
@@ -204,6 +225,7 @@ pub fn process(
         burst.clear();
         return;
     };
+    shard.now = now;
     let counters = &port.counters;
     counters.rx_frames.add(burst.len() as u64);
     counters.rx_bytes.add(burst.iter().map(|frame| frame.len() as u64).sum());

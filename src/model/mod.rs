@@ -246,6 +246,8 @@ pub enum AttachmentKey {
     Tunnel(IpAddr),
     /// Where tunnel packets wait for their next hop. No device of its own.
     Resolver,
+    /// The service that the switch itself is. No device of its own.
+    Service,
     /// The interface of the router of this name that has this MAC. No device of its own.
     Interface(String, Mac),
 }
@@ -258,6 +260,7 @@ impl std::fmt::Display for AttachmentKey {
             AttachmentKey::Port(name) => write!(f, "port \"{name}\""),
             AttachmentKey::Tunnel(remote) => write!(f, "tunnel to {remote}"),
             AttachmentKey::Resolver => f.write_str("resolver"),
+            AttachmentKey::Service => f.write_str("service"),
             AttachmentKey::Interface(router, mac) => write!(f, "router \"{router}\", interface {mac}"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod overlay;
 mod router;
+mod service;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -169,6 +170,7 @@ pub fn compile(
         }
     }
     router::compile(&mut tables, model, devices, &networks, places);
+    service::compile(&mut tables, model, &networks, places);
     tables
 }
 
@@ -251,6 +253,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
         caps: device.caps,
         plain_len: usize::from(device.caps.mtu) + HEADER,
         mac_limit: wanted.mac_limit,
+        guest: None,
         counters: device.counters.clone(),
     };
     put(&mut tables.ports, index.index(), entry);

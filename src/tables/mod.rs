@@ -71,8 +71,19 @@ pub struct PortEntry {
     pub plain_len: usize,
     /// Most learned MACs behind it.
     pub mac_limit: u32,
+    /// The station behind it; none where several may be.
+    pub guest: Option<Arc<Guest>>,
     /// Its counters; they live as long as the port, over all epochs.
     pub counters: Arc<PortCounters>,
+}
+
+/// The one station behind a port, as far as the switch tells it something.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Whether its metadata requests are answered.
+    pub metadata: bool,
 }
 
 /// How frames on a port's wire map to networks.
@@ -95,6 +106,8 @@ pub enum Segments {
     Resolver,
     /// A router's interface.
     Router(Box<Interface>),
+    /// The service that the switch itself is, on every network.
+    Service,
 }
 
 /// A network.

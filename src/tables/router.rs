@@ -60,6 +60,8 @@ pub enum RouteOrigin {
     Extra,
     /// A floating IP.
     FloatingIp,
+    /// The service that the switch is, for guests that have no nearer way to it.
+    Service,
 }
 
 /// An interface of a router, as a port.

@@ -4,6 +4,8 @@ use super::Malformed;
 
 /// Bytes of a header without options.
 pub const HEADER: usize = 20;
+/// Where its destination port stands.
+pub const DESTINATION: usize = 2;
 /// Where the checksum is, in bytes from the start of the header.
 pub const CHECKSUM: u16 = 16;
 

@@ -11,6 +11,7 @@ use mio::{Poll, Waker};
 
 use super::WAKER;
 use crate::dataplane::Event;
+use crate::dataplane::serve::Punt;
 use crate::frame::Frame;
 use crate::types::{PortIdx, WorkerIdx};
 
@@ -18,6 +19,8 @@ use crate::types::{PortIdx, WorkerIdx};
 const FRAMES: usize = 1024;
 /// FDB events that may wait between two workers.
 const EVENTS: usize = 8192;
+/// Answers of the slow path that may wait for a worker.
+const ANSWERS: usize = 4096;
 /// FDB events that may wait for the control thread, which looks once a second.
 const CONTROL_EVENTS: usize = 1 << 17;
 
@@ -110,6 +113,8 @@ struct Inbox {
     frames: Vec<ArrayQueue<(PortIdx, Frame)>>,
     /// By sender.
     events: Vec<ArrayQueue<Event>>,
+    /// From the slow path.
+    answers: ArrayQueue<Punt>,
 }
 
 /// The rings of a switch with a number of workers; its control thread listens to events too.
@@ -138,6 +143,7 @@ impl Mesh {
         let inbox = || Inbox {
             frames: (0..count).map(|_| ArrayQueue::new(FRAMES)).collect(),
             events: (0..count).map(|_| ArrayQueue::new(EVENTS)).collect(),
+            answers: ArrayQueue::new(ANSWERS),
         };
         Ok(Mesh {
             links: links.collect::<io::Result<_>>()?,
@@ -183,6 +189,24 @@ impl Mesh {
                 if let Some((port, frame)) = ring.pop() {
                     take(port, frame);
                 }
+            }
+        }
+    }
+
+    /// Gives an answer of the slow path to the worker of its port; false when too many wait there.
+    pub fn answer(&self, to: WorkerIdx, answer: Punt) -> bool {
+        let Some(inbox) = self.inboxes.get(to.index()) else { return false };
+        let waits = inbox.answers.push(answer).is_ok();
+        self.link(to).wake();
+        waits
+    }
+
+    pub(super) fn receive_answers(&self, index: WorkerIdx, mut take: impl FnMut(Punt)) {
+        let ring = &self.inboxes[index.index()].answers;
+        // What comes in meanwhile waits for the next turn.
+        for _ in 0..ring.len() {
+            if let Some(answer) = ring.pop() {
+                take(answer);
             }
         }
     }

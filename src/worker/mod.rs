@@ -21,9 +21,10 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use crossbeam::channel::{Receiver, Sender};
 use mio::{Events, Poll, Token};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::dataplane::out::Out;
+use crate::dataplane::serve::{self, Punt};
 use crate::dataplane::tracer::Silent;
 use crate::dataplane::{Shard, gateway, process, underlay};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
@@ -102,6 +103,8 @@ pub struct Setup {
     pub commands: Receiver<Command>,
     /// Where notices go.
     pub notices: UnboundedSender<Notice>,
+    /// Where frames for the slow path go.
+    pub slow_path: mpsc::Sender<Punt>,
     /// When time began, for all workers alike.
     pub origin: std::time::Instant,
 }
@@ -132,6 +135,7 @@ struct Core {
     mesh: Arc<Mesh>,
     poll: Poll,
     notices: UnboundedSender<Notice>,
+    slow_path: mpsc::Sender<Punt>,
     /// Whether this turn put something into another worker's inbox.
     handed: bool,
     /// Who follows connections.
@@ -161,6 +165,7 @@ impl Worker {
                 mesh: setup.mesh,
                 poll: setup.poll,
                 notices: setup.notices,
+                slow_path: setup.slow_path,
                 handed: false,
                 followers: Vec::new(),
                 attached: 0,
@@ -260,7 +265,7 @@ impl Worker {
         if !core.followers.is_empty() {
             inspect::tell(&mut core.followers, &mut core.shard, tables, now);
         }
-        core.tell();
+        core.tell(tables);
         self.was_busy = moved > 0;
         core.load.turns += 1;
         if moved > 0 {
@@ -497,6 +502,14 @@ impl Core {
     fn receive_handed(&mut self, tables: &Tables, now: Instant) -> usize {
         let Core { mesh, out, shard, index, .. } = self;
         let mut moved = 0;
+        mesh.receive_answers(*index, |answer| {
+            moved += 1;
+            if let Err(reason) = serve::inject(&answer, (tables, shard), out)
+                && let Some(port) = tables.port(answer.ingress)
+            {
+                port.counters.count_drop(reason, 1);
+            }
+        });
         mesh.receive(*index, |port, frame| {
             out.push(port, frame);
             moved += 1;
@@ -554,8 +567,15 @@ impl Core {
         }
     }
 
-    /// Tells the other workers and the control thread what was learned.
-    fn tell(&mut self) {
+    /// Tells the other workers and the control thread what was learned, and gives the slow path what is for it.
+    fn tell(&mut self, tables: &Tables) {
+        for punt in self.shard.punts.drain(..) {
+            if let Err(refused) = self.slow_path.try_send(punt)
+                && let Some(port) = tables.port(refused.into_inner().ingress)
+            {
+                port.counters.count_drop_shared(DropReason::SlowPathFull, 1);
+            }
+        }
         for event in self.shard.events.drain(..) {
             self.handed = true;
             self.mesh.tell(self.index, event);

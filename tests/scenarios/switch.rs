@@ -72,6 +72,7 @@ pub struct Switch {
     held: Vec<nuswitch::frame::Frame>,
     holding: bool,
     notices: mpsc::UnboundedReceiver<Notice>,
+    punts: mpsc::Receiver<Punt>,
     now: Instant,
     counted: Counts,
     build: Build,
@@ -121,6 +122,7 @@ impl Build {
         let mesh = Arc::new(Mesh::new(&polls).unwrap());
         let published = Arc::new(ArcSwap::from_pointee(Tables::default()));
         let (sender, notices) = mpsc::unbounded_channel();
+        let (slow_path, punts) = mpsc::channel(4096);
         let hands = (0u16..).zip(polls).map(|(index, poll)| {
             let (commands, receiver) = channel::unbounded();
             let mut worker = Worker::new(Setup {
@@ -132,6 +134,7 @@ impl Build {
                 poll,
                 commands: receiver,
                 notices: sender.clone(),
+                slow_path: slow_path.clone(),
                 origin: std::time::Instant::now(),
             });
             let chunks = worker.shard().pool.free_chunks();
@@ -154,6 +157,7 @@ impl Build {
             held: Vec::new(),
             holding: false,
             notices,
+            punts,
             now: Instant(1_000_000_000_000),
             counted: Counts::new(),
             build: self,

@@ -23,6 +23,7 @@ pub(super) fn route(at: &At<'_>, destination: u128, to: Option<(&At<'_>, u128)>)
         RouteOrigin::Gateway => "the external gateway".to_owned(),
         RouteOrigin::Extra => "an extra route".to_owned(),
         RouteOrigin::FloatingIp => "a floating IP".to_owned(),
+        RouteOrigin::Service => "the service that the switch is".to_owned(),
     };
     match (to, &entry.route) {
         (Some((to, _)), Route::Connected(_)) => {

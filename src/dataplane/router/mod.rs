@@ -40,7 +40,7 @@ use super::out::Out;
 use super::rewrite::{self, Transport};
 use super::tally::Tally;
 use super::tracer::{Look, Tracer};
-use super::{Sent, Shard, flow};
+use super::{Sent, Shard, flow, serve};
 use crate::frame::{BURST, Burst, Frame, put, take_each};
 use crate::services::icmp::Problem;
 use crate::stats::DropReason;
@@ -95,11 +95,12 @@ impl<'a, 't, T> Context<'a, 't, T> {
     }
 }
 
-/// Frames that the bridge delivered to routers' interfaces, with the interface of each.
+/// Frames that the bridge delivered to routers' interfaces, with the interface of each, and the port that it came from.
 #[derive(Default)]
 pub(super) struct Delivered {
     frames: Burst,
     interfaces: ArrayVec<PortIdx, BURST>,
+    ingresses: ArrayVec<PortIdx, BURST>,
 }
 
 impl Delivered {
@@ -129,11 +130,17 @@ impl Delivered {
     /// # Errors
     /// [`DropReason::NoBuffer`]: there is no room.
     #[inline(always)]
-    pub(super) fn push(&mut self, frame: Frame, interface: PortIdx) -> Result<(), DropReason> {
+    pub(super) fn push(
+        &mut self,
+        frame: Frame,
+        interface: PortIdx,
+        ingress: PortIdx,
+    ) -> Result<(), DropReason> {
         if !put(&mut self.frames, frame) {
             return Err(DropReason::NoBuffer);
         }
         self.interfaces.push(interface);
+        self.ingresses.push(ingress);
         Ok(())
     }
 }
@@ -180,7 +187,10 @@ pub(super) fn route(cx: &mut Context<'_, '_, impl Tracer>) {
         let spare = cx.shard.spare.take().unwrap_or_default();
         let mut burst = std::mem::replace(&mut cx.shard.delivered, spare);
         burst.count(&mut cx.shard.tally);
-        pass(&mut burst, cx, |frame, at, cx| {
+        pass(&mut burst, cx, |frame, at, ingress, cx| {
+            if serve::is_for_service(frame.head()) {
+                return serve::at_router(frame, ingress, at, cx);
+            }
             cx.tracer.say("router", || format!("for the home of interface {}", at.port.name));
             if frame.head().get(6..12) == Some(&at.interface.mac.0[..]) {
                 // There, it would be taken for one of the router's own that is still to be sent.
@@ -191,18 +201,19 @@ pub(super) fn route(cx: &mut Context<'_, '_, impl Tracer>) {
         });
         cx.shard.spare = Some(burst);
     }
-    let Delivered { frames, interfaces } = &mut *cx.shard.delivered;
+    let Delivered { frames, interfaces, ingresses } = &mut *cx.shard.delivered;
     frames.clear();
+    ingresses.clear();
     for interface in std::mem::take(interfaces) {
         drop_at(interface, DropReason::RouterLoop, cx);
     }
 }
 
-/// Routes a burst that was counted; `own` gets what is for the router itself.
+/// Routes a burst that was counted; `own` gets what is for the router itself, with the port that it came from.
 pub(super) fn pass<T: Tracer>(
     burst: &mut Delivered,
     cx: &mut Context<'_, '_, T>,
-    mut own: impl FnMut(Frame, &At<'_>, &mut Context<'_, '_, T>),
+    mut own: impl FnMut(Frame, &At<'_>, PortIdx, &mut Context<'_, '_, T>),
 ) {
     let mut steps: ArrayVec<Step, BURST> = ArrayVec::new();
     let mut packets = look::Packets::new();
@@ -235,12 +246,13 @@ pub(super) fn pass<T: Tracer>(
                 if let Some(at) = At::new(*interface, cx.tables)
                     && let Some(frame) = decide::decide(frame, &at, cx)
                 {
-                    own(frame, &at, cx);
+                    own(frame, &at, burst.ingresses.get(n).copied().unwrap_or(*interface), cx);
                 }
             }
         }
     });
     burst.interfaces.clear();
+    burst.ingresses.clear();
 }
 
 /// The interface and the next hop that a route leads to; nothing: the router itself.
@@ -332,8 +344,8 @@ fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl 
         && let Some(network) = cx.tables.network(index)
     {
         let bytes = frame.len() as u64;
-        let exit = Exit { to, index, network, from_tunnel: false };
-        let ended = bridge::send_to(frame, &exit, interface, (cx.tables, cx.shard), cx.out, cx.tracer);
+        let exit = Exit { to, ingress: interface, index, network, from_tunnel: false };
+        let ended = bridge::send_to(frame, &exit, (cx.tables, cx.shard), cx.out, cx.tracer);
         return ends(ended, bytes, interface, cx);
     }
     let Some(from) = At::new(interface, cx.tables) else { return };

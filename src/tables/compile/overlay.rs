@@ -57,6 +57,7 @@ pub(super) fn compile(
             caps: device.caps,
             plain_len: usize::from(device.caps.mtu) + HEADER,
             mac_limit: 0,
+            guest: None,
             counters: device.counters.clone(),
         };
         put(&mut tables.ports, index.index(), entry);
@@ -130,6 +131,7 @@ fn tunnel_ports(
             plain_len: usize::from(mtu) + HEADER,
             segments: Segments::Tunnel(Box::new(Tunnel { remote, outer, state: place.state.clone() })),
             mac_limit: if is_stranger || remote.is_multicast() { 0 } else { u32::MAX },
+            guest: None,
             counters: place.counters.clone(),
         };
         put(&mut tables.ports, index.index(), entry);

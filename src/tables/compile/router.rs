@@ -9,8 +9,10 @@ use ipnet::IpNet;
 use super::{Device, Places, put};
 use crate::frame::Caps;
 use crate::model::{
-    Attachment, AttachmentKey, ExternalGateway, FixedIp, Model, Network, Router, RouterInterface, Segment,
+    Attachment, AttachmentKey, ExternalGateway, FixedIp, MetadataMode, Model, Network, Router,
+    RouterInterface, Segment,
 };
+use crate::services::SERVICE_V4;
 use crate::stats::PortCounters;
 use crate::tables::exact::Exact;
 use crate::tables::fib::{Fib, Hop, Route};
@@ -188,6 +190,10 @@ fn routes(router: &Router, legs: &[Leg<'_>], model: &Model, hops: &Hops) -> Vec<
         let prefix = IpNet::from(IpAddr::V4(floating.floating_ip_address));
         add(prefix, Route::Translated, RouteOrigin::FloatingIp);
     }
+    let is_metadata = |leg: &Leg<'_>| leg.network.1.metadata != MetadataMode::Off && !leg.is_gateway;
+    if legs.iter().any(is_metadata) {
+        add(IpNet::from(IpAddr::V4(SERVICE_V4)), Route::Local, RouteOrigin::Service);
+    }
     for leg in legs {
         for (net, subnet) in leg.on_subnets() {
             let origin = RouteOrigin::Subnet(subnet.into());
@@ -257,6 +263,7 @@ fn add_interface(
         caps: Caps { checksum: true, tso: true, uso: true, mtu: network.mtu },
         plain_len: usize::from(network.mtu) + HEADER,
         mac_limit: 0,
+        guest: None,
         counters,
     };
     put(&mut tables.ports, leg.port.index(), entry);
