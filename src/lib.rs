@@ -21,6 +21,7 @@
 //! | [`daemon`] | wires it all: devices, changes, the control thread |
 //! | [`control`] | the API on the Unix socket, both sides of it |
 //! | [`worker`] | the loop: rx burst, process, tx burst; hand-off, idling, captures |
+//! | [`slowpath`] | what waits or keeps state for a client: metadata |
 //! | [`dataplane`] | THE PATH, pure: what becomes of a frame |
 //! | [`ports`] | the devices: TAP, guest, AF_XDP, AF_PACKET, pcap, memory |
 //! | [`services`] | answers, sans-IO: ARP, ND, ICMP, group membership, an IP host |
@@ -45,6 +46,7 @@ pub mod model;
 pub mod pcapng;
 pub mod ports;
 pub mod services;
+pub mod slowpath;
 pub mod stats;
 #[allow(unsafe_code)]
 pub mod sys;

@@ -1,0 +1,78 @@
+//! What the service counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters of the service. They only grow, and are read from any thread.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            /// All counters, by their stable names.
+            pub fn rows(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// TCP connections that were opened.
+    connections,
+    /// SYNs that found no room.
+    connections_refused,
+    /// Half-open connections that made room for a newer one.
+    connections_evicted,
+    /// Answers with 2xx.
+    requests_2xx,
+    /// Answers with 3xx.
+    requests_3xx,
+    /// Answers with 4xx.
+    requests_4xx,
+    /// Answers with 5xx.
+    requests_5xx,
+    /// What was no HTTP; hyper has answered it, or could not.
+    requests_malformed,
+    /// Requests that were given to Nova.
+    proxied,
+    /// Requests that Nova failed at: 502 and 504.
+    proxy_failed,
+    /// IMDSv2 tokens that were given out.
+    tokens_issued,
+    /// Requests with a token that is not the guest's, or no longer.
+    tokens_refused,
+    /// Half-open connections, and those whose guest was gone.
+    timeouts_tcp,
+    /// Requests whose header did not come in time.
+    timeouts_header,
+    /// Requests that were not answered in time.
+    timeouts_request,
+    /// Answers that the guest did not take.
+    timeouts_answer,
+    /// Connections without a request.
+    timeouts_idle,
+    /// Frames that were taken in.
+    frames_received,
+    /// Frames that were sent.
+    frames_sent,
+    /// Dropped: from a port without a guest.
+    dropped_unknown_guest,
+    /// Dropped: not an IP packet that a host may take in.
+    dropped_malformed,
+    /// Dropped: not TCP to port 80 of the service, or from an impossible source.
+    dropped_not_ours,
+    /// Dropped: too many frames of the guest wait.
+    dropped_queue_full,
+    /// Dropped: too many bytes wait in total.
+    dropped_memory,
+    /// Dropped: too many guests at once.
+    dropped_guests,
+}
+
+/// One more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
