@@ -14,6 +14,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         &[
             "control",
             "worker",
+            "slowpath",
             "dataplane",
             "tables",
             "model",
@@ -28,7 +29,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("control", &["model", "pcapng", "ports", "frame", "stats", "types"]),
     ("worker", &["dataplane", "tables", "model", "ports", "pcapng", "frame", "stats", "sys", "types"]),
-    ("slowpath", &["model", "services", "stats", "frame", "wire", "types"]),
+    ("slowpath", &["dataplane", "model", "services", "stats", "frame", "wire", "types"]),
     ("ports", &["dataplane", "services", "model", "pcapng", "frame", "wire", "stats", "sys", "types"]),
     ("dataplane", &["services", "tables", "frame", "wire", "stats", "types"]),
     ("services", &["frame", "wire", "stats", "types"]),

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::devices::{Failure, Opened, fits};
+use super::guests;
 use super::state::{Slot, State};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
@@ -50,6 +51,7 @@ impl State {
             return Err(Problem::new(409, "RestartNeeded", message).with_detail(diff.restart.join("; ")));
         }
         self.check_kept_underlay(&diff.changed, &new)?;
+        let guests = guests::guests(&new)?;
         let closing: Vec<AttachmentKey> = diff.removed.iter().chain(&diff.reopened).cloned().collect();
         let opening: Vec<AttachmentKey> = diff.added.iter().chain(&diff.reopened).cloned().collect();
         let taken: HashSet<_> =
@@ -86,6 +88,7 @@ impl State {
             }
         }
         self.model = new;
+        self.guests = guests;
         self.publish();
         self.forget();
         let changes: Vec<String> = diff.to_string().lines().map(str::to_owned).collect();

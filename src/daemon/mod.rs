@@ -7,6 +7,7 @@
 mod change;
 mod connections;
 mod devices;
+mod guests;
 mod journal;
 mod routers;
 mod state;

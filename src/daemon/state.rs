@@ -6,15 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as Clock};
 
-use tokio::sync::mpsc::UnboundedSender;
+use anyhow::Context;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::devices::{self, Failure, Opened, Site};
+use super::guests::{self, Guests};
 use super::journal::Journal;
-use super::workers::{Workers, seed};
+use super::workers::{Workers, secret, seed};
 use crate::dataplane::fdb::Fdb;
+use crate::dataplane::serve::Punt;
 use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
+use crate::slowpath::{self, SlowPath};
 use crate::tables::compile::{Device, Places, compile};
 use crate::types::{Instant, NetIdx, PortIdx};
 use crate::worker::Notice;
@@ -41,6 +45,9 @@ pub(super) struct State {
     pub(super) places: Places,
     pub(super) slots: HashMap<AttachmentKey, Slot>,
     pub(super) workers: Workers,
+    pub(super) slow_path: SlowPath,
+    /// What guests are told by metadata.
+    pub(super) guests: Guests,
     pub(super) journal: Journal,
     pub(super) fdb: Fdb,
     pub(super) epoch: u64,
@@ -59,7 +66,14 @@ impl Daemon {
         notices: UnboundedSender<Notice>,
     ) -> anyhow::Result<Daemon> {
         let started = Clock::now();
-        let workers = Workers::start(&model.switch, started, &notices)?;
+        let (punts, punted) = mpsc::channel(slowpath::WAITING);
+        let workers = Workers::start(&model.switch, started, &notices, &punts)?;
+        let (mesh, tables) = (workers.mesh().clone(), workers.published());
+        let answer = move |answer: Punt| {
+            let owner = tables.load().port(answer.ingress).map(|port| port.worker);
+            owner.is_some_and(|worker| mesh.answer(worker, answer))
+        };
+        let slow_path = SlowPath::start(punted, answer, secret()?).context("cannot start the slow path")?;
         let journal = Journal::open(&model.switch.control)?;
         let load = vec![(Load::default(), None, None); workers.len()];
         // What only a restart changes, this start makes.
@@ -70,6 +84,8 @@ impl Daemon {
             places: Places::default(),
             slots: HashMap::new(),
             workers,
+            slow_path,
+            guests: Guests::default(),
             journal,
             fdb: Fdb::new(1024, model.switch.mac_aging_time, seed()),
             epoch: 0,
@@ -206,6 +222,7 @@ impl State {
         let mut tables = compile(&self.model, &devices, &mut self.places, self.epoch);
         tables.carry_over(&self.workers.tables());
         sync_fdb(&mut self.fdb, &tables);
+        self.slow_path.configure(guests::settings(&self.guests, &self.model, &self.places));
         self.workers.publish(tables);
     }
 
@@ -299,6 +316,8 @@ impl State {
 
     fn close_all(&mut self) {
         self.workers.stop();
+        // It ends when they are gone.
+        self.slow_path.join();
         self.journal.remove_unless(|_| false);
     }
 }

@@ -110,6 +110,11 @@ impl Workers {
         &self.mesh
     }
 
+    /// Where the newest tables are.
+    pub(super) fn published(&self) -> Arc<ArcSwap<Tables>> {
+        self.tables.clone()
+    }
+
     pub(super) fn tables(&self) -> Arc<Tables> {
         self.tables.load_full()
     }
@@ -216,4 +221,12 @@ fn pin(cpu: usize) -> nix::Result<()> {
 pub(super) fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+/// A secret for what guests may try to forge, from the kernel (urandom(4)).
+pub(super) fn secret() -> io::Result<[u8; 32]> {
+    use std::io::Read;
+    let mut secret = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut secret)?;
+    Ok(secret)
 }

@@ -107,11 +107,12 @@ impl Service {
         settings: Arc<ArcSwap<Settings>>,
         send: impl Fn(PortIdx, &[u8]) + 'static,
         seed: [u8; 32],
+        counters: Arc<Counters>,
     ) -> Service {
         Service(Rc::new(Inner {
             settings,
             send: Box::new(send),
-            counters: Arc::default(),
+            counters,
             clock: Clock(tokio::time::Instant::now()),
             secret: seed,
             serial: Cell::new(0),

@@ -110,7 +110,7 @@ pub(super) fn run(guests: u16, paused: bool, test: impl AsyncFnOnce(World)) {
                 inbox.more.notify_one();
             }
         };
-        let service = Service::new(Arc::clone(&settings), send, [1; 32]);
+        let service = Service::new(Arc::clone(&settings), send, [1; 32], Arc::default());
         let world = World { service: service.clone(), settings, inboxes };
         let running = tokio::task::spawn_local(async move { service.run().await });
         let guard = Duration::from_secs(if paused { 100_000 } else { 120 });

@@ -1,0 +1,141 @@
+//! What guests are told by metadata, made of the model and of the files that it names.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::control::view::Problem;
+use crate::model::{
+    Attachment, AttachmentKey, FixedIp, Ipv6Mode, MetadataMode, Model, Network, Port, Subnet, is_label,
+};
+use crate::slowpath::metadata::{By, Guest, Mode, Nic, NicAddress, Proxy, Settings};
+use crate::tables::compile::Places;
+use crate::types::PortIdx;
+
+/// Longest user data in bytes: as EC2's and Nova's, rounded up.
+const LONGEST: u64 = 1 << 20;
+/// Nova's default.
+const AVAILABILITY_ZONE: &str = "nova";
+
+/// What the guests of a model are told, by port.
+pub(super) type Guests = HashMap<String, Arc<Guest>>;
+
+/// Makes them.
+///
+/// # Errors
+/// A file that cannot be read, with the port that names it.
+pub(super) fn guests(model: &Model) -> Result<Guests, Problem> {
+    let mut guests = Guests::new();
+    for port in &model.ports {
+        let Attachment::Access(name) = &port.attachment else { continue };
+        let Some(network) = model.networks.iter().find(|network| network.name == *name) else { continue };
+        if let Some(guest) = guest(port, network, model)? {
+            guests.insert(port.name.clone(), Arc::new(guest));
+        }
+    }
+    Ok(guests)
+}
+
+/// The same, as the slow path wants it.
+pub(super) fn settings(guests: &Guests, model: &Model, places: &Places) -> Settings {
+    let slot = |name: &String| Some(PortIdx(places.ports.get(&AttachmentKey::Port(name.clone()))?));
+    let proxy = model.metadata.nova.as_ref().map(|nova| {
+        Arc::new(Proxy {
+            nova_metadata_host: nova.host.clone(),
+            nova_metadata_port: nova.port,
+            metadata_proxy_shared_secret: nova.shared_secret.clone(),
+        })
+    });
+    Settings {
+        guests: guests.iter().filter_map(|(name, guest)| Some((slot(name)?, guest.clone()))).collect(),
+        proxy,
+    }
+}
+
+/// The name that a port's guest is told: its own, else the port's where that can be one, else one of its address.
+pub(super) fn hostname(port: &Port) -> String {
+    if let Some(hostname) = &port.metadata.hostname {
+        return hostname.clone();
+    }
+    if is_label(&port.name) {
+        return port.name.to_ascii_lowercase();
+    }
+    let address = port.fixed_ips.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |fixed| fixed.ip);
+    format!("host-{}", address.to_string().replace(['.', ':'], "-"))
+}
+
+fn guest(port: &Port, network: &Network, model: &Model) -> Result<Option<Guest>, Problem> {
+    let mode = match network.metadata {
+        MetadataMode::Off => return Ok(None),
+        MetadataMode::Builtin => Mode::BuiltIn,
+        MetadataMode::Proxy => Mode::Proxy,
+    };
+    let Some(mac) = port.mac_address else { return Ok(None) };
+    let metadata = &port.metadata;
+    let addresses = port.fixed_ips.iter().filter_map(|fixed| address(fixed, model)).collect();
+    let nic = Nic { port_id: port.id, network_id: network.id, mac, mtu: network.mtu, addresses };
+    let floating = model
+        .floating_ips
+        .iter()
+        .find(|floating| floating.target.as_ref().is_some_and(|target| target.port == port.name));
+    Ok(Some(Guest {
+        instance_id: metadata.instance_id.clone().unwrap_or_else(|| port.id.to_string()),
+        name: port.name.clone(),
+        hostname: match &network.dns_domain {
+            Some(domain) if !hostname(port).contains('.') => format!("{}.{domain}", hostname(port)),
+            _ => hostname(port),
+        },
+        project_id: metadata.project_id.clone(),
+        availability_zone: Some(
+            metadata.availability_zone.clone().unwrap_or_else(|| AVAILABILITY_ZONE.to_owned()),
+        ),
+        public_keys: metadata.public_keys.clone(),
+        user_data: read(port, "user_data", metadata.user_data.as_deref())?,
+        vendor_data: read(port, "vendor_data", metadata.vendor_data.as_deref())?,
+        vendor_data2: None,
+        instance_type: None,
+        image_id: None,
+        reservation_id: None,
+        security_groups: Vec::new(),
+        public_ipv4: floating.map(|floating| floating.floating_ip_address),
+        nics: vec![nic],
+        mode,
+    }))
+}
+
+fn address(fixed: &FixedIp, model: &Model) -> Option<NicAddress> {
+    let subnet = model.subnets.iter().find(|subnet| subnet.name == fixed.subnet)?;
+    Some(NicAddress {
+        address: fixed.ip,
+        prefix_len: fixed.prefix_len,
+        gateway: subnet.gateway_ip,
+        routes: subnet.host_routes.iter().map(|route| (route.destination, route.nexthop)).collect(),
+        dns: subnet.dns_nameservers.clone(),
+        by: by(subnet),
+    })
+}
+
+fn by(subnet: &Subnet) -> By {
+    match subnet.ipv6_address_mode {
+        Some(Ipv6Mode::Slaac) => By::Slaac,
+        Some(Ipv6Mode::Dhcpv6Stateful) => By::Dhcp6Stateful,
+        Some(Ipv6Mode::Dhcpv6Stateless) => By::Dhcp6Stateless,
+        None if subnet.enable_dhcp && subnet.cidr.addr().is_ipv4() => By::Dhcp4,
+        None => By::Static,
+    }
+}
+
+/// What a port's file holds.
+fn read(port: &Port, key: &str, path: Option<&Path>) -> Result<Option<Arc<[u8]>>, Problem> {
+    let Some(path) = path else { return Ok(None) };
+    let place = format!("{}:{}: port[{}].metadata.{key}", port.origin.file, port.origin.line, port.name);
+    let refused =
+        |why: String| Problem::new(409, "FileRefused", format!("{place}: {}: {why}", path.display()));
+    let length = std::fs::metadata(path).map_err(|error| refused(error.to_string()))?.len();
+    if length > LONGEST {
+        return Err(refused(format!("{length} bytes are more than {LONGEST}")));
+    }
+    let bytes = std::fs::read(path).map_err(|error| refused(error.to_string()))?;
+    Ok(Some(bytes.into()))
+}
