@@ -32,7 +32,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dataplane", &["services", "tables", "frame", "wire", "stats", "types"]),
     ("services", &["frame", "wire", "stats", "types"]),
     ("tables", &["model", "frame", "wire", "stats", "types"]),
-    ("model", &["types"]),
+    ("model", &["wire", "types"]),
     ("pcapng", &["stats", "types"]),
     ("frame", &["sys", "wire", "types"]),
     ("wire", &["types"]),
