@@ -13,7 +13,7 @@ use super::Malformed;
 
 mod names;
 
-pub use names::{MAX_VALUE, Opt, OptError, name, put_name, put_route};
+pub use names::{MAX_VALUE, Opt, OptError, is_reserved, name, put_name, put_route};
 
 /// UDP port of servers and relays (RFC 2131, 4.1).
 pub const SERVER_PORT: u16 = 67;

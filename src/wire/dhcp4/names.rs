@@ -205,6 +205,11 @@ const RESERVED: [u8; 12] = [
     code::RELAY_AGENT,
 ];
 
+/// Whether an option is the protocol's own, which no user may set.
+pub fn is_reserved(code: u8) -> bool {
+    RESERVED.contains(&code)
+}
+
 /// The name of an option, if it has one.
 pub fn name(code: u8) -> Option<&'static str> {
     NAMES.iter().find(|(found, ..)| *found == code).map(|(_, name, _)| *name)
@@ -231,7 +236,7 @@ impl Opt {
             }
             None => return Err(OptError::Name(name.to_owned())),
         };
-        if RESERVED.contains(&code) {
+        if is_reserved(code) {
             return Err(OptError::Reserved(name.to_owned(), code));
         }
         let kind = kind(code);
