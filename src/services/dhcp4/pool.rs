@@ -393,37 +393,31 @@ impl Asked<'_> {
     }
 
     fn discover(&self, pool: &mut Pool, reply: &mut Vec<u8>) -> Answer {
-        let own = self.own(pool).map(|entry| (entry.address.to_bits(), entry.state, entry.holds(self.now)));
-        if let Some((address, State::Bound, true)) = own.filter(|_| !self.request.rapid_commit) {
+        let last = super::is_final(self.request);
+        let own = self
+            .own(pool)
+            .map(|entry| (entry.address.to_bits(), entry.state == State::Bound && entry.holds(self.now)));
+        if let Some((address, true)) = own.filter(|_| !last) {
             // It stays bound: whoever asks so may not be the client.
             return self.grant(pool, address, reply);
         }
-        if self.request.rapid_commit {
-            self.lease_room(pool)?;
-            let address =
-                own.map(|(address, ..)| address).or_else(|| pool.choose(self.request.requested, self.now));
-            return self.grant(pool, address.ok_or(Refused::NoLease)?, reply);
+        self.room(pool, Class::Lease)?;
+        if !last {
+            self.room(pool, Class::Offer)?;
         }
-        self.lease_room(pool)?;
-        if !matches!(own, Some((_, State::Offered, _))) {
-            pool.make_room(self.ingress, Class::Offer, self.now)?;
-        }
-        let own = own.map(|(address, ..)| address);
+        let own = own.map(|(address, _)| address);
         let address =
             own.or_else(|| pool.choose(self.request.requested, self.now)).ok_or(Refused::NoLease)?;
-        let until = self.now.saturating_add(OFFER_TIME);
-        pool.put(self.entry(address, State::Offered, until));
+        if !last {
+            pool.put(self.entry(address, State::Offered, self.now.saturating_add(OFFER_TIME)));
+        }
         self.grant(pool, address, reply)
     }
 
-    /// Whether there may be one more lease behind this port. The client's own there is no other.
-    fn lease_room(&self, pool: &mut Pool) -> Result<(), Refused> {
-        let here = |entry: &Entry| entry.class() == Class::Lease && entry.ingress == Some(self.ingress);
-        if self.own(pool).is_some_and(here) {
-            Ok(())
-        } else {
-            pool.make_room(self.ingress, Class::Lease, self.now)
-        }
+    /// Whether there may be one more entry of a class behind this port. The client's own there is no other.
+    fn room(&self, pool: &mut Pool, class: Class) -> Result<(), Refused> {
+        let here = |entry: &Entry| entry.class() == class && entry.ingress == Some(self.ingress);
+        if self.own(pool).is_some_and(here) { Ok(()) } else { pool.make_room(self.ingress, class, self.now) }
     }
 
     fn request(&self, pool: &mut Pool, reply: &mut Vec<u8>) -> Answer {
@@ -439,7 +433,7 @@ impl Asked<'_> {
         let address = asks.address();
         let own = self.own(pool).map(|entry| entry.address);
         if own == Some(address) {
-            self.lease_room(pool)?;
+            self.room(pool, Class::Lease)?;
             return self.grant(pool, address.to_bits(), reply);
         }
         let ours = pool.config.subnet.contains(&address);
@@ -447,7 +441,7 @@ impl Asked<'_> {
         let deny = match asks {
             // An offer of ours that we no longer know, as after a restart.
             Asks::Selecting(_) if own.is_none() && pool.is_free(address, self.now) => {
-                self.lease_room(pool)?;
+                self.room(pool, Class::Lease)?;
                 return self.grant(pool, address.to_bits(), reply);
             }
             Asks::Selecting(_) => true,
@@ -495,12 +489,13 @@ impl Asked<'_> {
     fn give_up(&self, pool: &mut Pool) -> Answer {
         self.request.for_us()?;
         let (kind, address) = (self.request.kind, super::given_up(self.request)?);
-        let entry = self.own(pool).filter(|entry| entry.address == address).ok_or(Refused::NoLease)?;
+        let its = |entry: &&Entry| entry.address == address && entry.holds(self.now);
+        let entry = self.own(pool).filter(its).ok_or(Refused::NoLease)?;
         if entry.ingress.is_some_and(|port| port != self.ingress) {
             return Err(Refused::OtherClient);
         }
         let bound = entry.state == State::Bound;
-        if kind == MessageType::Release && !bound || entry.state == State::Released {
+        if kind == MessageType::Release && !bound {
             return Err(Refused::NoLease);
         }
         if kind == MessageType::Decline {

@@ -54,6 +54,8 @@ const IMPORTANCE: [u8; 14] = [
 const UDP_AT: usize = ethernet::HEADER + ipv4::HEADER;
 const MESSAGE_AT: usize = UDP_AT + udp::HEADER;
 const OVERLOAD: usize = 3;
+/// Bytes of the options that no lease is of use without: the mask, and "overload" for where others went.
+const NEEDED: usize = 6 + OVERLOAD;
 /// TTL of what we send (IANA, "IP option numbers": the default TTL).
 const TTL: u8 = 64;
 const REFUSAL: &[u8] = b"wrong address";
@@ -70,7 +72,7 @@ pub(super) fn write(request: &Request<'_>, answer: &Answer<'_>, mtu: u16, frame:
     let room = usize::from(max) - ipv4::HEADER - udp::HEADER - dhcp4::HEADER - own.len() - 1;
     let relay = request.relay_agent.map_or(0, |value| value.pieces().map(|piece| piece.len() + 2).sum());
     // One that leaves no room for what the client needs is not sent back at all.
-    let (relay, room) = if relay <= room { (relay, room - relay) } else { (0, room) };
+    let (relay, room) = if relay + NEEDED <= room { (relay, room - relay) } else { (0, room) };
     let mut items = Items::new();
     if let Some(options) = answer.options {
         choose(request, options, &mut items);
