@@ -35,7 +35,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("services", &["frame", "wire", "stats", "types"]),
     // What the path answers with is compiled too.
     ("tables", &["services", "model", "frame", "wire", "stats", "types"]),
-    ("model", &["types"]),
+    // It reads options of DHCP by their names.
+    ("model", &["wire", "types"]),
     ("pcapng", &["stats", "types"]),
     ("frame", &["sys", "wire", "types"]),
     ("wire", &["types"]),

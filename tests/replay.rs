@@ -10,6 +10,8 @@ mod config;
 mod conntrack;
 #[path = "../fuzz/targets/decap.rs"]
 mod decap;
+#[path = "../fuzz/targets/dhcp4.rs"]
+mod dhcp4;
 #[path = "../fuzz/targets/fragments.rs"]
 mod fragments;
 #[path = "../fuzz/targets/host.rs"]
@@ -35,11 +37,12 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
     ("decap", decap::run),
+    ("dhcp4", dhcp4::run),
     ("fragments", fragments::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
@@ -122,6 +125,11 @@ proptest! {
     }
 
     #[test]
+    fn dhcp_clients_get_sound_replies_and_no_address_twice(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        dhcp4::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -141,6 +149,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("fragments passed, waiting, dropped", fragments::reach);
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
+    reaches("DHCP offered or granted, denied, refused", dhcp4::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }
 

@@ -6,6 +6,7 @@
 //! | [`host`] | an IP host on a link: the underlay's end point, and later a router's interface |
 //! | [`neighbour`] | IP-to-MAC bindings and frames that wait for one |
 //! | [`arp`], [`nd`] | address resolution for IPv4 and IPv6, for ourselves and by proxy |
+//! | [`dhcp4`] | a DHCPv4 server: fixed leases, and pools of addresses |
 //! | [`icmp`] | echo, errors about packets, and what the underlay says of its paths |
 //! | [`membership`] | IGMP and MLD for the groups that we listen to |
 //! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
@@ -20,6 +21,7 @@ use thiserror::Error;
 use crate::types::Mac;
 
 pub mod arp;
+pub mod dhcp4;
 pub mod host;
 pub mod icmp;
 pub mod membership;
