@@ -7,6 +7,7 @@
 //! | [`neighbour`] | IP-to-MAC bindings and frames that wait for one |
 //! | [`arp`], [`nd`] | address resolution for IPv4 and IPv6, for ourselves and by proxy |
 //! | [`icmp`] | echo, errors about packets, and what the underlay says of its paths |
+//! | [`dhcp6`] | addresses and options for the client behind a port, over IPv6 |
 //! | [`membership`] | IGMP and MLD for the groups that we listen to |
 //! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
 //!
@@ -20,6 +21,7 @@ use thiserror::Error;
 use crate::types::Mac;
 
 pub mod arp;
+pub mod dhcp6;
 pub mod host;
 pub mod icmp;
 pub mod membership;

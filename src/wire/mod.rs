@@ -7,6 +7,7 @@
 use thiserror::Error;
 
 pub mod checksum;
+pub mod dhcp6;
 pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
