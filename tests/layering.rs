@@ -31,7 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("ports", &["dataplane", "services", "model", "pcapng", "frame", "wire", "stats", "sys", "types"]),
     ("dataplane", &["services", "tables", "frame", "wire", "stats", "types"]),
     ("services", &["frame", "wire", "stats", "types"]),
-    ("tables", &["model", "frame", "wire", "stats", "types"]),
+    ("tables", &["services", "model", "frame", "wire", "stats", "types"]),
     ("model", &["types"]),
     ("pcapng", &["stats", "types"]),
     ("frame", &["sys", "wire", "types"]),

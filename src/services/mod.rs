@@ -9,6 +9,7 @@
 //! | [`icmp`] | echo, errors about packets, and what the underlay says of its paths |
 //! | [`dhcp6`] | addresses and options for the client behind a port, over IPv6 |
 //! | [`membership`] | IGMP and MLD for the groups that we listen to |
+//! | [`ra`] | router advertisements, and when they are due |
 //! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
 //!
 //! Nothing here panics, whatever the bytes are, and all memory is bounded by constants or by the configuration.
@@ -28,6 +29,7 @@ pub mod membership;
 pub mod nd;
 pub mod neighbour;
 pub mod packet;
+pub mod ra;
 
 /// The MAC of the service that the switch itself is on every network: locally administered, and the same everywhere, so that a
 /// guest which moves finds it again. It never leaves this host.
