@@ -10,6 +10,8 @@ mod config;
 mod conntrack;
 #[path = "../fuzz/targets/decap.rs"]
 mod decap;
+#[path = "../fuzz/targets/dhcp6.rs"]
+mod dhcp6;
 #[path = "../fuzz/targets/fragments.rs"]
 mod fragments;
 #[path = "../fuzz/targets/host.rs"]
@@ -35,11 +37,12 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
     ("decap", decap::run),
+    ("dhcp6", dhcp6::run),
     ("fragments", fragments::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
@@ -122,6 +125,11 @@ proptest! {
     }
 
     #[test]
+    fn dhcpv6_clients_get_a_sound_answer_or_none(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        dhcp6::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -141,6 +149,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("fragments passed, waiting, dropped", fragments::reach);
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
+    reaches("messages of DHCPv6 answered, answered by relay agents, refused", dhcp6::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }
 
