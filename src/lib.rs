@@ -24,8 +24,8 @@
 //! | [`slowpath`] | what waits or keeps state for a client: metadata |
 //! | [`dataplane`] | THE PATH, pure: what becomes of a frame |
 //! | [`ports`] | the devices: TAP, guest, AF_XDP, AF_PACKET, pcap, memory |
-//! | [`services`] | answers, sans-IO: ARP, ND, ICMP, group membership, an IP host |
 //! | [`tables`] | a model compiled for look-up: immutable, one epoch each |
+//! | [`services`] | answers, sans-IO: ARP, ND, ICMP, router advertisements, DHCP, group membership, an IP host |
 //! | [`model`] | desired state in Neutron's words: TOML, validation, differences |
 //! | [`pcapng`] | capture files |
 //! | [`wire`] | checked views of headers, checksums |

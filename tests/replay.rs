@@ -12,6 +12,8 @@ mod conntrack;
 mod decap;
 #[path = "../fuzz/targets/dhcp4.rs"]
 mod dhcp4;
+#[path = "../fuzz/targets/dhcp6.rs"]
+mod dhcp6;
 #[path = "../fuzz/targets/fragments.rs"]
 mod fragments;
 #[path = "../fuzz/targets/host.rs"]
@@ -43,6 +45,7 @@ const TARGETS: [Target; 12] = [
     ("conntrack", conntrack::run),
     ("decap", decap::run),
     ("dhcp4", dhcp4::run),
+    ("dhcp6", dhcp6::run),
     ("fragments", fragments::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
@@ -130,6 +133,11 @@ proptest! {
     }
 
     #[test]
+    fn dhcpv6_clients_get_a_sound_answer_or_none(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        dhcp6::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -150,6 +158,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
     reaches("DHCP offered or granted, denied, refused", dhcp4::reach);
+    reaches("messages of DHCPv6 answered, answered by relay agents, refused", dhcp6::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }
 

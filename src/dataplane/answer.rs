@@ -8,11 +8,11 @@ use super::egress::{self, Exit, Refused};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Sent, Shard};
+use super::{Sent, Shard, gateway};
 use crate::frame::Frame;
 use crate::services::{SERVICE_MAC, arp, icmp, nd};
 use crate::stats::DropReason;
-use crate::tables::{Host, Tables};
+use crate::tables::{Host, NetEntry, Tables};
 use crate::types::{NetIdx, PortIdx};
 use crate::wire::ethernet::{ARP, IPV6};
 
@@ -65,6 +65,25 @@ pub(super) fn neighbour(
     };
     tracer.say("bridge", || "asks for an address that is known: answered here".to_owned());
     Some(reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer))
+}
+
+/// Answers a router solicitation for each of our routers that advertises on the network; gives whether it did.
+#[cold]
+pub(super) fn solicitation(
+    frame: &Frame,
+    classified: &Classified,
+    network: &NetEntry,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> bool {
+    let mut answered = false;
+    for (name, message) in gateway::solicited(frame.head(), network, tables).into_iter().flatten() {
+        tracer.say("bridge", || format!("asks for routers: interface {name} advertises itself to it"));
+        let sent = reply(&message, classified.ingress, classified.network, (tables, shard), out, tracer);
+        answered |= sent.is_ok();
+    }
+    answered
 }
 
 pub(super) fn reply(

@@ -80,7 +80,14 @@ pub(super) fn forward(
             format!("{mac} is unknown: to all ports of network {}", network.name)
         }
     });
-    flood(frame, classified, (tables, network), shard, out, tracer)
+    let is_told = classified.is_group
+        && !network.routers_advertising.is_empty()
+        && answer::solicitation(&frame, classified, network, (tables, shard), out, tracer);
+    match flood(frame, classified, (tables, network), shard, out, tracer) {
+        // There are no other routers to ask.
+        Err(_) if is_told => Ok(Sent::Answered),
+        ended => ended,
+    }
 }
 
 #[inline(always)]

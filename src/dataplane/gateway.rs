@@ -1,18 +1,20 @@
 //! What the home of a router's interface does for it: answers ARP, neighbour solicitations and ping, finds out the MACs of
-//! neighbours and tells every worker, and announces the router's addresses when they appear.
+//! neighbours and tells every worker, announces the router's addresses when they appear, and sends router advertisements: in
+//! time, at once when what they say changes, and a last one that takes the router back. Whoever asks for routers is answered
+//! where it asks, by whichever worker that is.
 //!
 //! Frames get here by [`Out`], as to any port. One whose source is the interface's own MAC is a packet that is to be sent and
 //! waits for its next hop's MAC; any other was sent to the router.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::nat::{self, Translator};
 use super::out::Out;
 use super::router::errors::{tell, unreachable};
 use super::router::neighbours::NeighbourEvent;
-use super::router::{self, At, Context, Delivered, drop_at, emit, hop};
+use super::router::{self, At, Context, Delivered, drop_at, emit, emit_into, hop};
 use super::tracer::Silent;
 use super::{Event, Shard};
 use crate::frame::Frame;
@@ -21,12 +23,13 @@ use crate::services::icmp::Problem;
 use crate::services::icmp::{self, Bucket};
 use crate::services::nd::{self, Nd};
 use crate::services::neighbour::{Claim, Effect, Neighbours};
-use crate::services::packet::Packet;
+use crate::services::packet::{Message, Packet};
+use crate::services::ra::{self, Advertisement, Schedule};
 use crate::stats::DropReason;
-use crate::tables::Tables;
 use crate::tables::fib::Route;
 use crate::tables::tunnel::{address_key, key_address};
-use crate::types::{Instant, Mac, PortIdx, WorkerIdx};
+use crate::tables::{NetEntry, PortEntry, Tables};
+use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use crate::wire::ethernet::{self, Ethernet, HEADER};
 use crate::wire::protocol;
 
@@ -58,8 +61,17 @@ struct Gateway {
     addresses: BTreeSet<IpAddr>,
     /// Addresses that are still to be announced, how often, and when next.
     announcing: Vec<(Instant, IpAddr, u8)>,
+    advertising: Option<Advertising>,
     echo: Bucket,
     scratch: Vec<u8>,
+}
+
+/// What an interface tells the hosts of a network, and when: as much as it takes to take it back when the interface is gone.
+struct Advertising {
+    source: Ipv6Addr,
+    network: NetIdx,
+    facts: Advertisement,
+    schedule: Schedule,
 }
 
 /// What becomes of a frame that was sent to the router.
@@ -93,7 +105,9 @@ pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Insta
         shard.nat = None;
     }
     let mut gateways = std::mem::take(&mut shard.gateways);
+    let mut farewells = Vec::new();
     gateways.0.retain(|port, gateway| {
+        farewells.extend(gateway.farewell(tables.port(*port)).map(|(to, message)| (*port, to, message)));
         let stays = is_home(*port, tables, home);
         if !stays {
             gateway.neighbours.discard_waiting(&mut |_| {});
@@ -102,6 +116,12 @@ pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Insta
     });
     let mut silent = Silent;
     let cx = &mut Context::new(tables, shard, now, out, &mut silent);
+    for (port, network, message) in farewells {
+        match cx.shard.pool.frame_from(&message) {
+            Some(frame) => emit_into(frame, port, network, cx),
+            None => drop_at(port, DropReason::NoBuffer, cx),
+        }
+    }
     for slot in 0..tables.ports.len() {
         let Ok(index) = u16::try_from(slot).map(PortIdx) else { break };
         let Some(at) = At::new(index, tables).filter(|_| is_home(index, tables, home)) else { continue };
@@ -109,6 +129,8 @@ pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Insta
         let effects = gateway.configure(&at, now);
         carry_out(effects, &at, cx);
         gateway.announce(&at, cx);
+        gateway.plan(&at, cx);
+        gateway.advertise(&at, cx);
     }
     cx.shard.gateways = gateways;
     router::route(cx);
@@ -154,6 +176,7 @@ pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
     let is_due = |gateway: &Gateway| {
         gateway.neighbours.deadline().is_some_and(|at| at <= now)
             || gateway.announcing.iter().any(|(at, ..)| *at <= now)
+            || gateway.advertising.as_ref().is_some_and(|advertising| advertising.schedule.deadline() <= now)
     };
     if !cx.shard.gateways.0.values().any(is_due) {
         return;
@@ -165,9 +188,26 @@ pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
         gateway.neighbours.poll(now, &mut |effect| effects.push(effect));
         carry_out(effects, &at, cx);
         gateway.announce(&at, cx);
+        gateway.advertise(&at, cx);
     }
     cx.shard.gateways = gateways;
     router::route(cx);
+}
+
+/// Answers a router solicitation, at any worker: an advertisement of each interface on the network that has any, with the
+/// interface's name. Nothing: the frame is none.
+pub(super) fn solicited<'t>(
+    frame: &[u8],
+    network: &'t NetEntry,
+    tables: &'t Tables,
+) -> Option<impl Iterator<Item = (&'t str, Message)>> {
+    let to = ra::solicited(frame).ok()?;
+    let interfaces = network.routers_advertising.iter().filter_map(|index| At::new(*index, tables));
+    Some(interfaces.filter(|at| at.port.up).filter_map(move |at| {
+        let facts = at.interface.ra.as_ref()?;
+        let (mac, source) = (at.interface.mac, at.interface.link_local());
+        Some((&*at.port.name, ra::advertisement(mac, source, Some(to), facts, false)))
+    }))
 }
 
 impl Gateway {
@@ -178,6 +218,7 @@ impl Gateway {
             wanted: BTreeSet::new(),
             addresses: BTreeSet::new(),
             announcing: Vec::new(),
+            advertising: None,
             echo: Bucket::new(ECHO.0, ECHO.1, now),
             scratch: Vec::new(),
         }
@@ -217,6 +258,49 @@ impl Gateway {
             send(&message, at, cx);
         }
         self.announcing.retain(|(.., left)| *left > 0);
+    }
+
+    /// What it says at last, and to which network, where the new tables have it advertise there no more. Where it does so at
+    /// another worker from now on, there is nothing to take back.
+    fn farewell(&mut self, port: Option<&PortEntry>) -> Option<(NetIdx, Message)> {
+        let told = self.advertising.as_ref()?;
+        let interface = port.filter(|port| port.up).and_then(PortEntry::interface);
+        if interface.is_some_and(|now| now.ra.is_some() && now.network == told.network && now.mac == self.mac)
+        {
+            return None;
+        }
+        let Advertising { source, network, facts, .. } = self.advertising.take()?;
+        Some((network, ra::advertisement(self.mac, source, None, &facts, true)))
+    }
+
+    /// Takes over what it is to advertise; what is new is due now.
+    fn plan(&mut self, at: &At<'_>, cx: &Here<'_, '_>) {
+        let Some(facts) = &at.interface.ra else { return };
+        match &mut self.advertising {
+            Some(known) if known.facts == *facts => {}
+            Some(known) => {
+                known.facts = facts.clone();
+                known.schedule.restart(cx.now);
+            }
+            None => {
+                let seed = cx.shard.seed ^ u64::from(at.index.0);
+                self.advertising = Some(Advertising {
+                    source: at.interface.link_local(),
+                    network: at.interface.network,
+                    facts: facts.clone(),
+                    schedule: Schedule::new(seed, cx.now),
+                });
+            }
+        }
+    }
+
+    /// Tells all hosts of the network about the router, when it is time.
+    fn advertise(&mut self, at: &At<'_>, cx: &mut Here<'_, '_>) {
+        if let Some(Advertising { source, facts, schedule, .. }) = &mut self.advertising
+            && schedule.take(cx.now)
+        {
+            send(&ra::advertisement(self.mac, *source, None, facts, false), at, cx);
+        }
     }
 
     /// Frames that were sent to the router: those that it is to send on go their way.
@@ -309,6 +393,9 @@ impl Gateway {
                     Heard::Consumed
                 }
             };
+        }
+        if let (Some(facts), Ok(to)) = (&at.interface.ra, ra::solicited(bytes)) {
+            return Heard::Answer(ra::advertisement(self.mac, link_local, Some(to), facts, false).to_vec());
         }
         match icmp::echo_reply(&packet, self.mac, at.interface.mtu, &mut self.echo, now, &mut self.scratch) {
             Ok(()) => Heard::Answer(std::mem::take(&mut self.scratch)),

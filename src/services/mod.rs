@@ -8,7 +8,9 @@
 //! | [`arp`], [`nd`] | address resolution for IPv4 and IPv6, for ourselves and by proxy |
 //! | [`dhcp4`] | a DHCPv4 server: fixed leases, and pools of addresses |
 //! | [`icmp`] | echo, errors about packets, and what the underlay says of its paths |
+//! | [`dhcp6`] | addresses and options for the client behind a port, over IPv6 |
 //! | [`membership`] | IGMP and MLD for the groups that we listen to |
+//! | [`ra`] | router advertisements, and when they are due |
 //! | [`packet`] | what all of them read and write: an IP packet in an Ethernet frame |
 //!
 //! Nothing here panics, whatever the bytes are, and all memory is bounded by constants or by the configuration.
@@ -22,12 +24,14 @@ use crate::types::Mac;
 
 pub mod arp;
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod host;
 pub mod icmp;
 pub mod membership;
 pub mod nd;
 pub mod neighbour;
 pub mod packet;
+pub mod ra;
 
 /// The MAC of the service that the switch itself is on every network.
 pub const SERVICE_MAC: Mac = Mac::SERVICE;

@@ -184,6 +184,7 @@ fn net_entry(network: &Network) -> NetEntry {
         vlan,
         members: Vec::new(),
         belongs: Vec::new(),
+        routers_advertising: Vec::new(),
         hosts: HashMap::new(),
         tunnels: None,
         mtu: network.mtu,

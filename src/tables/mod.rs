@@ -123,6 +123,8 @@ pub struct NetEntry {
     pub belongs: Vec<u64>,
     /// Who has addresses that are known here: requests for them are answered and not flooded.
     pub hosts: HashMap<IpAddr, Host>,
+    /// Routers' interfaces on it that advertise, in slot order: whom router solicitations are answered for.
+    pub routers_advertising: Vec<PortIdx>,
     /// What it does with tunnels.
     pub tunnels: Option<NetTunnels>,
     /// Longest packet in bytes.
@@ -180,6 +182,20 @@ impl Tables {
             && self.fdb_capacity == old.fdb_capacity;
         if same {
             self.fdb_epoch = old.fdb_epoch;
+        }
+    }
+
+    /// Writes down with each network which routers' interfaces advertise on it.
+    pub fn note_advertising(&mut self) {
+        self.networks.iter_mut().flatten().for_each(|network| network.routers_advertising.clear());
+        for (slot, port) in (0..).zip(&self.ports) {
+            let interface =
+                port.as_ref().and_then(PortEntry::interface).filter(|interface| interface.ra.is_some());
+            let network =
+                interface.and_then(|interface| self.networks.get_mut(interface.network.index())?.as_mut());
+            if let Some(network) = network {
+                network.routers_advertising.push(PortIdx(slot));
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::fib::{Fib, Route};
 use super::nat::Nat;
+use crate::services::ra::Advertisement;
 use crate::types::{Mac, NetIdx, RouterIdx};
 
 /// A router.
@@ -83,6 +84,8 @@ pub struct Interface {
     pub next_hops: Vec<IpAddr>,
     /// Other addresses that lead to it, besides its own: floating IPs.
     pub further: Vec<IpAddr>,
+    /// What it tells the hosts of its network, if it is to.
+    pub ra: Option<Advertisement>,
 }
 
 impl Interface {

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 pub mod checksum;
 pub mod dhcp4;
+pub mod dhcp6;
 pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;

@@ -275,6 +275,18 @@ impl Switch {
         self.publish_only();
     }
 
+    /// Puts the tables out once more, changed as `change` says.
+    pub fn publish_with(&mut self, change: impl FnOnce(&mut Tables)) {
+        let epoch = self.published.load().epoch + 1;
+        let mut tables = compile(&self.model, &self.devices, &mut self.places, epoch);
+        change(&mut tables);
+        tables.note_advertising();
+        self.published.store(Arc::new(tables));
+        for hand in &mut self.hands {
+            hand.worker.turn(self.now);
+        }
+    }
+
     fn key(&self, port: &str) -> AttachmentKey {
         self.devices
             .keys()

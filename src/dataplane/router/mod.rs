@@ -48,7 +48,7 @@ use crate::tables::fib::{Hop, Route};
 use crate::tables::router::{Interface, RouterEntry};
 use crate::tables::tunnel::key_address;
 use crate::tables::{PortEntry, Tables};
-use crate::types::{Instant, Mac, PortIdx};
+use crate::types::{Instant, Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::HEADER;
 use crate::wire::protocol;
 pub(super) use decide::release_fragments;
@@ -358,14 +358,19 @@ fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl 
 }
 
 /// Puts a frame of an interface into its network.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tracer>) {
+    emit_into(frame, from.index, from.interface.network, cx);
+}
+
+/// As [`emit`], for an interface that need not be there any more.
+#[inline(never)]
+pub(super) fn emit_into(frame: Frame, from: PortIdx, network: NetIdx, cx: &mut Context<'_, '_, impl Tracer>) {
     let destination = load(frame.head(), 0).map_or(0, u64::from_le_bytes) & Mac::MASK;
-    let network = from.interface.network;
     let probe = cx.shard.fdb.probe(FdbKey::from_bits(network, destination));
     let bytes = frame.len() as u64;
     let classified = Classified {
-        ingress: from.index,
+        ingress: from,
         from_tunnel: false,
         network,
         source: probe,
@@ -378,7 +383,7 @@ pub(super) fn emit(frame: Frame, from: &At<'_>, cx: &mut Context<'_, '_, impl Tr
         }
         None => Err(DropReason::VlanNotAllowed),
     };
-    ends(ended, bytes, from.index, cx);
+    ends(ended, bytes, from, cx);
 }
 
 /// Counts how a frame of an interface ended.

@@ -61,6 +61,7 @@ pub(super) fn compile(
         }
         put(&mut tables.routers, index.index(), entry);
     }
+    tables.note_advertising();
     places.interfaces = interfaces;
     known_hosts(tables, model, networks);
 }
@@ -246,6 +247,7 @@ fn add_interface(
         mtu: network.mtu,
         next_hops,
         further: further.map(|floating| floating.floating_ip_address.into()).collect(),
+        ra: None,
     };
     tables.static_macs.push((network_index, leg.mac, leg.port));
     if let Some(Some(entry)) = tables.networks.get_mut(network_index.index()) {

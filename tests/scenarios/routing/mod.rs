@@ -1,6 +1,7 @@
 //! What a router does with packets, and what it says of those that go no further.
 
 mod cutting;
+mod ra;
 mod rfc1812;
 mod rfc4443;
 
