@@ -53,6 +53,7 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
         vlan: VlanId::new(120),
         members,
         belongs: vec![u64::MAX; 1],
+        serves: Default::default(),
         routers_advertising: Vec::new(),
         tunnels: None,
         mtu: 1500,

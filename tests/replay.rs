@@ -39,7 +39,7 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 12] = [
+const TARGETS: [Target; 13] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),

@@ -1,13 +1,12 @@
 //! What guests are told by metadata, made of the model and of the files that it names.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::control::view::Problem;
 use crate::model::{
-    Attachment, AttachmentKey, FixedIp, Ipv6Mode, MetadataMode, Model, Network, Port, Subnet, is_label,
+    Attachment, AttachmentKey, FixedIp, Ipv6Mode, MetadataMode, Model, Network, Port, Subnet,
 };
 use crate::slowpath::metadata::{By, Guest, Mode, Nic, NicAddress, Proxy, Settings};
 use crate::tables::compile::Places;
@@ -53,18 +52,6 @@ pub(super) fn settings(guests: &Guests, model: &Model, places: &Places) -> Setti
     }
 }
 
-/// The name that a port's guest is told: its own, else the port's where that can be one, else one of its address.
-pub(super) fn hostname(port: &Port) -> String {
-    if let Some(hostname) = &port.metadata.hostname {
-        return hostname.clone();
-    }
-    if is_label(&port.name) {
-        return port.name.to_ascii_lowercase();
-    }
-    let address = port.fixed_ips.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |fixed| fixed.ip);
-    format!("host-{}", address.to_string().replace(['.', ':'], "-"))
-}
-
 fn guest(port: &Port, network: &Network, model: &Model) -> Result<Option<Guest>, Problem> {
     let mode = match network.metadata {
         MetadataMode::Off => return Ok(None),
@@ -83,8 +70,8 @@ fn guest(port: &Port, network: &Network, model: &Model) -> Result<Option<Guest>,
         instance_id: metadata.instance_id.clone().unwrap_or_else(|| port.id.to_string()),
         name: port.name.clone(),
         hostname: match &network.dns_domain {
-            Some(domain) if !hostname(port).contains('.') => format!("{}.{domain}", hostname(port)),
-            _ => hostname(port),
+            Some(domain) if !port.hostname().contains('.') => format!("{}.{domain}", port.hostname()),
+            _ => port.hostname(),
         },
         project_id: metadata.project_id.clone(),
         availability_zone: Some(

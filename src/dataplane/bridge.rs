@@ -6,10 +6,10 @@ use super::fdb::{FdbEvent, Learned, Limits};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Event, Sent, Shard, answer};
+use super::{Event, Sent, Shard, answer, serve};
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, Tables};
+use crate::tables::{NetEntry, Serves, Tables};
 use crate::types::PortIdx;
 
 /// Why copies of a flooded frame were lost. Empty almost always, and then without memory of its own.
@@ -71,6 +71,10 @@ pub(super) fn forward(
             answer::neighbour(&frame, classified, &network.hosts, (tables, shard), out, tracer)
     {
         return sent;
+    }
+    if classified.is_group && network.serves != Serves::default() && serve::takes(&frame, classified, tables)
+    {
+        return serve::receive(frame, (classified.ingress, classified.network), (tables, shard), out, tracer);
     }
     tracer.say("bridge", || {
         let mac = classified.destination.key.mac();

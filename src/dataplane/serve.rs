@@ -6,6 +6,7 @@
 //! memory, TCP or a file goes to the slow path as a copy ([`Punt`]), a bounded number of frames of each port.
 
 use super::answer;
+use super::ingress::Classified;
 use super::out::Out;
 use super::router::{At, Context, drop_at};
 use super::segment;
@@ -13,9 +14,9 @@ use super::tracer::Tracer;
 use super::{Sent, Shard};
 use crate::frame::{Caps, Frame};
 use crate::services::packet::Packet;
-use crate::services::{SERVICE_MAC, SERVICE_V4, SERVICE_V6, icmp};
+use crate::services::{SERVICE_MAC, SERVICE_V4, SERVICE_V6, dhcp4, dhcp6, icmp};
 use crate::stats::DropReason;
-use crate::tables::{Guest, Tables};
+use crate::tables::{Guest, Serves, Tables};
 use crate::types::{NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 use crate::wire::{protocol, tcp};
@@ -51,11 +52,23 @@ pub(super) fn receive(
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
     let guest = tables.port(ingress).and_then(|port| port.guest.as_deref());
+    if dhcp4::is_request(frame.head()) {
+        return dhcp4(frame, guest, (ingress, network), (tables, shard), out, tracer);
+    }
     let Some(guest) = guest else {
         tracer.say("service", || "nobody is known behind the port that it came from".to_owned());
         return Err(DropReason::NoService);
     };
     let head = frame.head();
+    if dhcp6::is_request(head) {
+        let lease = guest.dhcp6.as_ref().ok_or(DropReason::DhcpNoLease)?;
+        let mut reply = Vec::new();
+        let answered = dhcp6::answer(head, lease, &mut reply).inspect_err(|refused| {
+            tracer.say("service", || format!("DHCPv6: no answer: {refused}"));
+        })?;
+        tracer.say("service", || format!("DHCPv6: {:?}, answered by {:?}", answered.request, answered.reply));
+        return answer::reply(&reply, ingress, network, (tables, shard), out, tracer);
+    }
     if is_metadata(head, guest) {
         tracer.say("service", || "a metadata request: to the slow path".to_owned());
         return punt(frame, (ingress, network), shard);
@@ -72,6 +85,54 @@ pub(super) fn receive(
         }
     }
     Err(DropReason::NoService)
+}
+
+/// Whether a frame to a group is a DHCP message that is taken: from a guest of ours, or where whoever asks gets an address.
+#[cold]
+pub(super) fn takes(frame: &Frame, classified: &Classified, tables: &Tables) -> bool {
+    let (Some(network), Some(port)) = (tables.network(classified.network), tables.port(classified.ingress))
+    else {
+        return false;
+    };
+    let Serves { dhcp4, dhcp6, dynamic } = network.serves;
+    let is_known = port.guest.is_some();
+    let v4 = (is_known && dhcp4) || (dynamic && !classified.from_tunnel);
+    (v4 && dhcp4::is_request(frame.head())) || (is_known && dhcp6 && dhcp6::is_request(frame.head()))
+}
+
+/// A DHCPv4 message: out of the port's leases, or else of the network's pools, by the slow path.
+fn dhcp4(
+    frame: Frame,
+    guest: Option<&Guest>,
+    (ingress, network): (PortIdx, NetIdx),
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    let (leases, entry) = (guest.map_or(&[][..], |guest| &guest.dhcp4), tables.network(network));
+    let mtu = entry.map_or(0, |entry| entry.mtu);
+    let mut reply = Vec::new();
+    let refused = match dhcp4::answer(frame.head(), leases, mtu, &mut reply) {
+        Ok(answered) => {
+            tracer.say("service", || format!("DHCP: {answered}"));
+            if !answered.has_reply() {
+                return Ok(Sent::Consumed);
+            }
+            return answer::reply(&reply, ingress, network, (tables, shard), out, tracer);
+        }
+        Err(refused) => refused,
+    };
+    let is_stranger = refused == dhcp4::Refused::OtherClient;
+    if is_stranger && entry.is_some_and(|entry| entry.serves.dynamic) {
+        tracer.say("service", || {
+            "DHCP of a client without a port: to the slow path, which has the pools".to_owned()
+        });
+        return punt(frame, (ingress, network), shard);
+    }
+    tracer.say("service", || format!("DHCP: no answer: {refused}"));
+    // One that has no lease at all is no stranger.
+    let is_leaseless = is_stranger && leases.is_empty();
+    Err(if is_leaseless { DropReason::DhcpNoLease } else { refused.into() })
 }
 
 /// Whether a packet that a router was sent is for the service.

@@ -9,6 +9,7 @@ use super::diagnostic::{Report, Reported};
 use super::read::{DraftNetwork, given, number, word};
 use super::reader::{Field, Reader};
 use super::schema::*;
+use crate::wire::{dhcp4, dhcp6};
 
 /// Longest and shortest lease in seconds. RFC 2131 leaves it open; less than a minute is more talk than use.
 const LEASE_TIME: std::ops::RangeInclusive<u32> = 60..=1_000_000_000;
@@ -133,8 +134,16 @@ fn extra_dhcp_opt(mut table: Reader<'_, '_>) -> Option<ExtraDhcpOpt> {
         let at = table.given("ip_version").unwrap_or(table.span());
         table.wrong(at, "ip_version", "5 is neither 4 nor 6", None);
     }
-    table.finish(&[]);
     let (name, value) = (name.ok()?, value.ok()?);
+    let (opt_name, opt_value) = (name.get_ref(), value.get_ref());
+    let wrong = match version {
+        6 => dhcp6::Opt::parse(opt_name, opt_value).err().map(|error| error.to_string()),
+        _ => dhcp4::Opt::parse(opt_name, opt_value).err().map(|error| error.to_string()),
+    };
+    if let Some(message) = wrong {
+        table.wrong(name.span(), "opt_name", message, None);
+    }
+    table.finish(&[]);
     Some(ExtraDhcpOpt { opt_name: name.into_inner(), opt_value: value.into_inner(), is_v6: version == 6 })
 }
 

@@ -213,6 +213,20 @@ pub struct Port {
     pub origin: Origin,
 }
 
+impl Port {
+    /// The name that its guest is told: given, else the port's where a host can have it, else one of its address.
+    pub fn hostname(&self) -> String {
+        if let Some(hostname) = &self.metadata.hostname {
+            return hostname.clone();
+        }
+        if super::is_label(&self.name) {
+            return self.name.to_ascii_lowercase();
+        }
+        let address = self.fixed_ips.first().map_or("none".to_owned(), |fixed| fixed.ip.to_string());
+        format!("host-{}", address.replace(['.', ':'], "-"))
+    }
+}
+
 /// What a port attaches to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {

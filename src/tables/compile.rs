@@ -2,7 +2,7 @@
 
 mod overlay;
 mod router;
-mod service;
+pub mod service;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::learned::{Learned, LearnedPeer};
 use super::slots::Slots;
 use super::tunnel::{TunnelCounters, TunnelState};
-use super::{NetEntry, PortEntry, Segments, Tables};
+use super::{NetEntry, PortEntry, Segments, Serves, Tables};
 use crate::frame::Caps;
 use crate::model::{Attachment, AttachmentKey, Model, Network, Segment};
 use crate::stats::PortCounters;
@@ -184,6 +184,7 @@ fn net_entry(network: &Network) -> NetEntry {
         vlan,
         members: Vec::new(),
         belongs: Vec::new(),
+        serves: Serves::default(),
         routers_advertising: Vec::new(),
         hosts: HashMap::new(),
         tunnels: None,

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use crate::frame::Caps;
 use crate::model::{Conntrack, Idle};
+use crate::services::{dhcp4, dhcp6};
 use crate::stats::PortCounters;
 use crate::types::{Mac, NetIdx, PortIdx, RouterIdx, VlanId, WorkerIdx};
 use router::{Interface, RouterEntry};
@@ -82,8 +83,23 @@ pub struct PortEntry {
 pub struct Guest {
     /// Its MAC.
     pub mac: Mac,
+    /// What DHCPv4 gives it.
+    pub dhcp4: Vec<dhcp4::Lease>,
+    /// What DHCPv6 gives it; none where its network has no subnet for that.
+    pub dhcp6: Option<dhcp6::Lease>,
     /// Whether its metadata requests are answered.
     pub metadata: bool,
+}
+
+/// What the switch tells guests of a network by DHCP: their requests are taken, and go to nobody else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Serves {
+    /// Whether DHCPv4 is served.
+    pub dhcp4: bool,
+    /// Whether DHCPv6 is served.
+    pub dhcp6: bool,
+    /// Whether DHCPv4 gives addresses to whoever asks.
+    pub dynamic: bool,
 }
 
 /// How frames on a port's wire map to networks.
@@ -123,6 +139,8 @@ pub struct NetEntry {
     pub belongs: Vec<u64>,
     /// Who has addresses that are known here: requests for them are answered and not flooded.
     pub hosts: HashMap<IpAddr, Host>,
+    /// What the switch tells its guests.
+    pub serves: Serves,
     /// Routers' interfaces on it that advertise, in slot order: whom router solicitations are answered for.
     pub routers_advertising: Vec<PortIdx>,
     /// What it does with tunnels.

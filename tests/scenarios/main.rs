@@ -11,6 +11,7 @@ mod reload;
 mod router_see;
 mod routing;
 mod see;
+mod service;
 mod switch;
 mod trace;
 mod tunnel;

@@ -182,6 +182,24 @@ fn name(key: &AttachmentKey) -> &str {
 }
 
 impl Switch {
+    /// What went to the slow path since the last time: the port's name and the frame.
+    pub fn punts(&mut self) -> Vec<(String, Vec<u8>)> {
+        let tables = self.published.load();
+        let name = |port: PortIdx| tables.port(port).map_or(String::new(), |port| port.name.to_string());
+        std::iter::from_fn(|| self.punts.try_recv().ok())
+            .map(|punt| (name(punt.ingress), punt.frame))
+            .collect()
+    }
+
+    /// What the slow path has to say to a port's station on a network.
+    pub fn answer(&mut self, port: &str, network: &str, frame: &[u8]) {
+        let network = NetIdx(self.places.networks.get(&network.to_owned()).unwrap());
+        let (ingress, tables) = (self.index(port), self.published.load_full());
+        let worker = tables.port(ingress).unwrap().worker;
+        assert!(self.mesh.answer(worker, Punt { ingress, network, frame: frame.to_vec() }));
+        self.settle();
+    }
+
     /// A switch whose devices carry everything.
     pub fn from(text: &str) -> Switch {
         Build::from(text).start()

@@ -23,6 +23,7 @@ use std::net::Ipv4Addr;
 
 use thiserror::Error;
 
+use crate::stats::DropReason;
 use crate::wire::dhcp4::{self, MessageType};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::ipv4::Ipv4;
@@ -122,17 +123,15 @@ pub enum Refused {
     Limit,
 }
 
-impl Refused {
-    /// The stable public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Refused::Malformed => "dhcp_malformed",
-            Refused::NotARequest => "dhcp_not_a_request",
-            Refused::Unsupported => "dhcp_unsupported",
-            Refused::OtherServer => "dhcp_other_server",
-            Refused::OtherClient => "dhcp_other_client",
-            Refused::NoLease => "dhcp_no_lease",
-            Refused::Limit => "dhcp_limit",
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> DropReason {
+        match refused {
+            Refused::Malformed => DropReason::DhcpMalformed,
+            Refused::NotARequest | Refused::Unsupported => DropReason::DhcpUnsupported,
+            Refused::OtherServer => DropReason::DhcpOtherServer,
+            Refused::OtherClient => DropReason::DhcpOtherClient,
+            Refused::NoLease => DropReason::DhcpNoLease,
+            Refused::Limit => DropReason::DhcpLimit,
         }
     }
 }

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use super::packet::{self, Packet};
 use super::{Ignored, SERVICE_MAC, SERVICE_V6, is_device, is_host_v6};
+use crate::stats::DropReason;
 use crate::types::Mac;
 use crate::wire::checksum::{Sum, pseudo_v6};
 use crate::wire::dhcp6::{
@@ -124,20 +125,17 @@ pub enum Refused {
     Nothing,
 }
 
-impl Refused {
-    /// The stable public name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Refused::NotARequest => "not_a_request",
-            Refused::Malformed => "malformed",
-            Refused::Checksum => "checksum",
-            Refused::Source => "source",
-            Refused::OtherClient => "other_client",
-            Refused::OtherServer => "other_server",
-            Refused::Invalid => "invalid",
-            Refused::Unicast => "unicast",
-            Refused::Limit => "limit",
-            Refused::Nothing => "nothing",
+impl From<Refused> for DropReason {
+    fn from(refused: Refused) -> DropReason {
+        match refused {
+            Refused::Malformed | Refused::Checksum | Refused::Source | Refused::Invalid => {
+                DropReason::DhcpMalformed
+            }
+            Refused::NotARequest | Refused::Unicast => DropReason::DhcpUnsupported,
+            Refused::OtherServer => DropReason::DhcpOtherServer,
+            Refused::OtherClient => DropReason::DhcpOtherClient,
+            Refused::Nothing => DropReason::DhcpNoLease,
+            Refused::Limit => DropReason::DhcpLimit,
         }
     }
 }

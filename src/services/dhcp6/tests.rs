@@ -567,25 +567,6 @@ fn what_is_cut_off_anywhere_is_refused() {
     }
 }
 
-#[test]
-fn names_of_refusals_are_told_apart() {
-    use Refused::*;
-    let all = [
-        NotARequest,
-        Malformed,
-        Checksum,
-        Source,
-        OtherClient,
-        OtherServer,
-        Invalid,
-        Unicast,
-        Limit,
-        Nothing,
-    ];
-    let names: std::collections::BTreeSet<_> = all.iter().map(|refused| refused.name()).collect();
-    assert_eq!(names.len(), all.len());
-}
-
 fn any_option() -> impl Strategy<Value = Vec<u8>> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..30);
     prop_oneof![

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Device, Places, put};
+use super::{Device, Places, put, service};
 use crate::frame::Caps;
 use crate::model::{
     Attachment, AttachmentKey, ExternalGateway, FixedIp, MetadataMode, Model, Network, Router,
@@ -247,7 +247,7 @@ fn add_interface(
         mtu: network.mtu,
         next_hops,
         further: further.map(|floating| floating.floating_ip_address.into()).collect(),
-        ra: None,
+        ra: service::advertisement(leg.fixed_ips, network, model).filter(|_| !leg.is_gateway),
     };
     tables.static_macs.push((network_index, leg.mac, leg.port));
     if let Some(Some(entry)) = tables.networks.get_mut(network_index.index()) {
