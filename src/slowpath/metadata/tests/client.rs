@@ -188,13 +188,17 @@ impl Tcp {
         self.socket().state()
     }
 
-    /// Does what is to be done, and waits for the next frame or timer, or at most `longest`.
-    pub(super) async fn step(&mut self, longest: Duration) {
+    fn poll(&mut self) -> Option<Duration> {
         let now = Instant::from_micros(i64::try_from(self.origin.elapsed().as_micros()).unwrap());
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
-        let next = self.interface.poll_delay(now, &self.sockets).map_or(longest, Duration::from);
-        let wait = next.clamp(Duration::from_millis(1), longest);
+        self.interface.poll_delay(now, &self.sockets).map(Duration::from)
+    }
+
+    /// Does what is to be done, waits for the next frame or timer, at most `longest`, and does what is to be done then.
+    pub(super) async fn step(&mut self, longest: Duration) {
+        let wait = self.poll().unwrap_or(longest).clamp(Duration::from_millis(1), longest);
         let _ = tokio::time::timeout(wait, self.wire.inbox.more.notified()).await;
+        self.poll();
     }
 
     pub(super) async fn wait(&mut self, time: Duration) {
