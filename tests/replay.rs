@@ -18,6 +18,8 @@ mod host;
 mod icmp_error;
 #[path = "../fuzz/targets/input.rs"]
 mod input;
+#[path = "../fuzz/targets/metadata.rs"]
+mod metadata;
 #[path = "../fuzz/targets/offload.rs"]
 mod offload;
 #[path = "../fuzz/targets/packets.rs"]
@@ -35,7 +37,7 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
@@ -43,6 +45,7 @@ const TARGETS: [Target; 11] = [
     ("fragments", fragments::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
+    ("metadata", metadata::run),
     ("offload", offload::run),
     ("parse", parse::run),
     ("process", process::run),
@@ -122,6 +125,11 @@ proptest! {
     }
 
     #[test]
+    fn metadata_is_bounded_and_for_each_guest_alone(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        metadata::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -141,6 +149,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("fragments passed, waiting, dropped", fragments::reach);
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
+    reaches("frames sent, connections, requests answered", metadata::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }
 

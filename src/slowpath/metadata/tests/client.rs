@@ -74,7 +74,7 @@ impl World {
     pub(super) async fn exchange(&self, n: u16, tcp: u16, request: &[u8]) -> Vec<u8> {
         let mut client = Tcp::new(self, n, tcp, SERVICE_V4.into());
         client.send(request).await;
-        client.to_end().await
+        client.rest().await
     }
 
     pub(super) async fn get(&self, n: u16, path: &str) -> Reply {
@@ -237,7 +237,7 @@ impl Tcp {
     }
 
     /// What comes until the other side closes; then it closes too.
-    pub(super) async fn to_end(&mut self) -> Vec<u8> {
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
         let got = self.until(|_| false).await;
         self.close().await;
         got

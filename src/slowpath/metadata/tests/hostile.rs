@@ -98,7 +98,7 @@ fn a_body_that_drips_is_answered_with_408() {
         }
         let seconds = begin.elapsed().as_secs();
         assert!((29..=33).contains(&seconds), "{seconds}");
-        assert_eq!(Reply::of(&client.to_end().await).status, 408);
+        assert_eq!(Reply::of(&client.rest().await).status, 408);
         assert_eq!(world.counter("timeouts_request"), 1);
     });
 }
@@ -170,7 +170,7 @@ fn connections_in_use_never_make_room() {
         assert!(world.counter("connections_refused") > 0);
         clients.pop().unwrap().close().await;
         late.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert_eq!(Reply::of(&late.to_end().await).status, 200, "its SYN is sent again");
+        assert_eq!(Reply::of(&late.rest().await).status, 200, "its SYN is sent again");
         clients[0].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(Reply::of(&clients[0].until(|got| got.ends_with(b"latest")).await).status, 200);
     });

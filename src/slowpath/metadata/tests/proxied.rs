@@ -144,7 +144,7 @@ fn nova_is_told_who_asks_and_nothing_that_the_guest_says_of_itself() {
         assert_eq!(world.ask(1, "GET", "/", "").await.status, 400);
         let mut client = Tcp::new(&world, 0, 50_000, SERVICE_V6.into());
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert!(Reply::of(&client.to_end().await).body.contains("x-forwarded-for: fe80::5\n"));
+        assert!(Reply::of(&client.rest().await).body.contains("x-forwarded-for: fe80::5\n"));
     });
 }
 
@@ -162,7 +162,7 @@ fn bodies_go_both_ways_and_the_guests_connection_is_kept() {
         let reply = Reply::of(&client.until(|got| got.ends_with(b"body 60000\n")).await);
         assert_eq!(reply.status, 200);
         client.send(b"HEAD /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        let reply = Reply::of(&client.to_end().await);
+        let reply = Reply::of(&client.rest().await);
         assert_eq!((reply.status, reply.body.as_str()), (200, ""));
         assert!(seen.borrow()[3].starts_with("HEAD /x\n"));
         let said = format!("Content-Length: {}\r\n", limits::BODY + 1);
