@@ -60,7 +60,7 @@ counters! {
     frames_sent,
     /// Dropped: from a port without a guest.
     dropped_unknown_guest,
-    /// Dropped: not an IP packet that a host may take in.
+    /// Dropped: not an IP packet that a host may take in, or longer than any that we ask for.
     dropped_malformed,
     /// Dropped: not TCP to port 80 of the service, or from an impossible source.
     dropped_not_ours,

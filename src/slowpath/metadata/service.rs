@@ -25,9 +25,12 @@ const TURNS: usize = 32;
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
+/// Where frames go.
+type Send = dyn Fn(PortIdx, &[u8]);
+
 pub(super) struct Inner {
     settings: Arc<ArcSwap<Settings>>,
-    send: Box<dyn Fn(PortIdx, &[u8])>,
+    send: Box<Send>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
     /// The key of tokens and sequence numbers, of this process alone.
@@ -134,14 +137,16 @@ impl Service {
         (self.0.slots.borrow().len(), self.0.open.get())
     }
 
-    /// Takes in an untagged Ethernet frame of a guest, with whole checksums and no longer than its MTU. Nothing is done with it
-    /// before [`Service::run`] has the time; what is not for the service, and what is too much, is dropped and counted.
+    /// Takes in an untagged Ethernet frame of a guest, with whole checksums and no longer than [`limits::FRAME`]. Nothing
+    /// is done with it before [`Service::run`] has the time; what is not for the service, and what is too much, is dropped
+    /// and counted.
     pub fn receive(&self, port: PortIdx, frame: &[u8]) {
         let Inner { counters, waiting, .. } = &*self.0;
         count(&counters.frames_received);
         let settings = self.0.settings.load();
         let Some(guest) = settings.guests.get(&port) else { return count(&counters.dropped_unknown_guest) };
-        let Ok(packet) = Packet::parse(frame) else { return count(&counters.dropped_malformed) };
+        let whole = Packet::parse(frame).ok().filter(|_| frame.len() <= limits::FRAME);
+        let Some(packet) = whole else { return count(&counters.dropped_malformed) };
         if !is_ours(&packet) {
             return count(&counters.dropped_not_ours);
         }

@@ -227,6 +227,7 @@ fn frames_that_are_not_for_the_service_are_dropped_by_their_reason() {
         drops(&with(12, &[0x81, 0]), "dropped_malformed");
         drops(&good[..40], "dropped_malformed");
         drops(&[], "dropped_malformed");
+        drops(&[&good[..], &[0; limits::FRAME]].concat(), "dropped_malformed");
         assert_eq!(world.service.load(), (0, 0));
         world.service.receive(PortIdx(7), &good);
         assert_eq!(world.counter("dropped_unknown_guest"), 1);
