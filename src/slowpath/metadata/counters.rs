@@ -46,6 +46,8 @@ counters! {
     tokens_refused,
     /// Half-open connections, and those whose guest was gone.
     timeouts_tcp,
+    /// Guests whose connections all ended because the TCP stack panicked over one of their frames: a defect to be reported.
+    stack_failures,
     /// Requests whose header did not come in time.
     timeouts_header,
     /// Requests that were not answered in time.

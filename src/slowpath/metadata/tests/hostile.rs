@@ -177,6 +177,29 @@ fn connections_in_use_never_make_room() {
 }
 
 #[test]
+fn a_stack_that_has_failed_costs_its_guest_alone() {
+    run(2, true, async |world| {
+        let mut clients: Vec<Tcp> = (0..2).map(|n| Tcp::new(&world, n, 50_000, SERVICE_V4.into())).collect();
+        for client in &mut clients {
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            client.until(|got| got.ends_with(b"latest")).await;
+        }
+        syn(&world, 0, [10, 0, 0, 7], 1000);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(world.service.load(), (2, 3));
+        world.service.fail(PortIdx(0));
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(world.service.load(), (1, 1));
+        clients[1].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(Reply::of(&clients[1].until(|got| got.ends_with(b"latest")).await).status, 200);
+        clients[0].send(b"GET / HTTP/1.1\r\n").await;
+        clients[0].wait(SECOND).await;
+        assert_eq!(clients[0].state(), State::Closed, "it is told when it speaks");
+        assert_eq!(world.get(0, "/latest/meta-data/hostname").await.body, "guest-0", "and may come again");
+    });
+}
+
+#[test]
 fn a_guest_may_close_and_connect_again_and_again() {
     run(1, true, async |world| {
         // The same port each time: the server closes first, so each meets what is left of the one before.
