@@ -22,6 +22,8 @@ mod host;
 mod icmp_error;
 #[path = "../fuzz/targets/input.rs"]
 mod input;
+#[path = "../fuzz/targets/metadata.rs"]
+mod metadata;
 #[path = "../fuzz/targets/offload.rs"]
 mod offload;
 #[path = "../fuzz/targets/packets.rs"]
@@ -39,7 +41,7 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
@@ -49,6 +51,7 @@ const TARGETS: [Target; 13] = [
     ("fragments", fragments::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
+    ("metadata", metadata::run),
     ("offload", offload::run),
     ("parse", parse::run),
     ("process", process::run),
@@ -138,6 +141,11 @@ proptest! {
     }
 
     #[test]
+    fn metadata_is_bounded_and_for_each_guest_alone(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        metadata::run(&data);
+    }
+
+    #[test]
     fn offload_notes_are_carried_out_or_refused(data in proptest::collection::vec(any::<u8>(), 0..300)) {
         offload::run(&data);
     }
@@ -159,6 +167,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
     reaches("DHCP offered or granted, denied, refused", dhcp4::reach);
     reaches("messages of DHCPv6 answered, answered by relay agents, refused", dhcp6::reach);
+    reaches("frames sent, connections, requests answered", metadata::reach);
     reaches("messages sent, frames released, paths heard of", host::reach);
 }
 

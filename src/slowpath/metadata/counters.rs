@@ -46,6 +46,8 @@ counters! {
     tokens_refused,
     /// Half-open connections, and those whose guest was gone.
     timeouts_tcp,
+    /// Guests whose connections all ended because the TCP stack panicked over one of their frames: a defect to be reported.
+    stack_failures,
     /// Requests whose header did not come in time.
     timeouts_header,
     /// Requests that were not answered in time.
@@ -60,7 +62,7 @@ counters! {
     frames_sent,
     /// Dropped: from a port without a guest.
     dropped_unknown_guest,
-    /// Dropped: not an IP packet that a host may take in.
+    /// Dropped: not an IP packet that a host may take in, or longer than any that we ask for.
     dropped_malformed,
     /// Dropped: not TCP to port 80 of the service, or from an impossible source.
     dropped_not_ours,

@@ -90,6 +90,8 @@ struct Asked {
 impl Asked {
     async fn answer(self, request: Request<Incoming>) -> Response<Answer> {
         self.watch.enter(Phase::Request);
+        // Requests that were sent ahead take turns with everyone's.
+        tokio::task::yield_now().await;
         let counters = &self.service.counters;
         let answer = match tokio::time::timeout(limits::REQUEST, self.answered(request)).await {
             Ok(answer) => answer,

@@ -73,6 +73,8 @@ pub mod limits {
     pub const RECEIVE_BUFFER: usize = 4096;
     /// Send buffer of a connection.
     pub const SEND_BUFFER: usize = 8192;
+    /// Longest frame: no guest is told of a longer segment than fits (RFC 9293, 3.7.1).
+    pub const FRAME: usize = 1514;
     /// Frames of one guest that wait for its turn.
     pub const WAITING_FRAMES: usize = 64;
     /// Bytes of frames that wait, of all guests.

@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use hmac::Mac as _;
+use smoltcp::iface::SocketHandle;
 use smoltcp::time::Instant;
 use tokio::sync::{Notify, Semaphore};
 
@@ -25,9 +27,12 @@ const TURNS: usize = 32;
 #[derive(Clone)]
 pub struct Service(Rc<Inner>);
 
+/// Where frames go.
+type Send = dyn Fn(PortIdx, &[u8]);
+
 pub(super) struct Inner {
     settings: Arc<ArcSwap<Settings>>,
-    send: Box<dyn Fn(PortIdx, &[u8])>,
+    send: Box<Send>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
     /// The key of tokens and sequence numbers, of this process alone.
@@ -135,14 +140,16 @@ impl Service {
         (self.0.slots.borrow().len(), self.0.open.get())
     }
 
-    /// Takes in an untagged Ethernet frame of a guest, with whole checksums and no longer than its MTU. Nothing is done with it
-    /// before [`Service::run`] has the time; what is not for the service, and what is too much, is dropped and counted.
+    /// Takes in an untagged Ethernet frame of a guest, with whole checksums and no longer than [`limits::FRAME`]. Nothing
+    /// is done with it before [`Service::run`] has the time; what is not for the service, and what is too much, is dropped
+    /// and counted.
     pub fn receive(&self, port: PortIdx, frame: &[u8]) {
         let Inner { counters, waiting, .. } = &*self.0;
         count(&counters.frames_received);
         let settings = self.0.settings.load();
         let Some(guest) = settings.guests.get(&port) else { return count(&counters.dropped_unknown_guest) };
-        let Ok(packet) = Packet::parse(frame) else { return count(&counters.dropped_malformed) };
+        let whole = Packet::parse(frame).ok().filter(|_| frame.len() <= limits::FRAME);
+        let Some(packet) = whole else { return count(&counters.dropped_malformed) };
         if !is_ours(&packet) {
             return count(&counters.dropped_not_ours);
         }
@@ -226,13 +233,36 @@ impl Service {
 
     /// A bounded number of a guest's frames, and all that is to be sent to it.
     fn turn(&self, slot: &Rc<Slot>) {
-        let Inner { counters, clock, waiting, .. } = &*self.0;
+        let Inner { counters, clock, .. } = &*self.0;
         let now = clock.now();
         let mut send = |frame: &[u8]| {
             count(&counters.frames_sent);
             (self.0.send)(slot.port, frame);
         };
         let mut opened = Vec::new();
+        // A panic within smoltcp costs this guest its connections, and nobody else theirs.
+        let frames = AssertUnwindSafe(|| self.frames(slot, now, &mut opened, &mut send));
+        let due = catch_unwind(frames).unwrap_or_else(|_| {
+            count(&counters.stack_failures);
+            slot.stack.borrow_mut().fail();
+            None
+        });
+        for (key, handle) in opened {
+            count(&counters.connections);
+            tokio::task::spawn_local(http::serve(Rc::clone(&self.0), Rc::clone(slot), key.remote.0, handle));
+        }
+        self.settle(slot, due);
+    }
+
+    /// The stack's part of a turn; gives when its next is due.
+    fn frames(
+        &self,
+        slot: &Slot,
+        now: Instant,
+        opened: &mut Vec<(Key, SocketHandle)>,
+        send: &mut dyn FnMut(&[u8]),
+    ) -> Option<Instant> {
+        let Inner { counters, waiting, .. } = &*self.0;
         for _ in 0..limits::FRAMES_PER_TURN {
             let next = slot.frames.borrow_mut().pop_front();
             let Some(frame) = next else { break };
@@ -240,19 +270,15 @@ impl Service {
             let Ok(packet) = Packet::parse(&frame) else { continue };
             let len = packet.header.len() + packet.payload.len();
             let bytes = frame.get(ethernet::HEADER..ethernet::HEADER + len).unwrap_or_default();
-            let mut stack = slot.stack.borrow_mut();
-            match stack.receive(&packet, bytes, self.limit(), now, &mut send) {
+            match slot.stack.borrow_mut().receive(&packet, bytes, self.limit(), now, send) {
                 Taken::In => {}
                 Taken::Opened(key, handle) => opened.push((key, handle)),
                 Taken::Refused => count(&counters.connections_refused),
             }
         }
-        slot.stack.borrow_mut().poll(now, &mut send);
-        for (key, handle) in opened {
-            count(&counters.connections);
-            tokio::task::spawn_local(http::serve(Rc::clone(&self.0), Rc::clone(slot), key.remote.0, handle));
-        }
-        self.settle(slot, now);
+        let mut stack = slot.stack.borrow_mut();
+        stack.poll(now, send);
+        stack.due(now)
     }
 
     /// Connections that a guest may have now.
@@ -265,14 +291,14 @@ impl Service {
     }
 
     /// After a turn: what is counted and timed of a guest, and whether there is anything left of it.
-    fn settle(&self, slot: &Rc<Slot>, now: Instant) {
+    fn settle(&self, slot: &Rc<Slot>, due: Option<Instant>) {
         let Inner { counters, timers, open, slots, .. } = &*self.0;
         let mut stack = slot.stack.borrow_mut();
         let ended = std::mem::take(&mut stack.ended);
         counters.connections_evicted.fetch_add(ended.evicted, std::sync::atomic::Ordering::Relaxed);
         counters.timeouts_tcp.fetch_add(ended.timed_out, std::sync::atomic::Ordering::Relaxed);
         open.set(open.get() + stack.len() - slot.counted.replace(stack.len()));
-        let due = if stack.len() == 0 { None } else { stack.due(now) };
+        let due = due.filter(|_| stack.len() > 0);
         let before = slot.timer.replace(due);
         if before != due {
             let mut timers = timers.borrow_mut();
@@ -307,4 +333,15 @@ fn is_ours(packet: &Packet<'_>) -> bool {
     let macs = !packet.source_mac.is_group() && !packet.destination_mac.is_group();
     let port = Key::of(packet).is_some_and(|(key, port)| port == HTTP && key.remote.1 != 0);
     packet.protocol == protocol::TCP && address && straight && source && macs && port
+}
+
+#[cfg(test)]
+impl Service {
+    /// As if smoltcp had panicked over a frame of this guest's.
+    pub(super) fn fail(&self, port: PortIdx) {
+        let slots = self.0.slots.borrow();
+        let Some(slot) = slots.get(&port) else { return };
+        slot.stack.borrow_mut().fail();
+        slot.wake();
+    }
 }

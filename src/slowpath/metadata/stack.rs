@@ -266,6 +266,17 @@ impl Stack {
         self.reap();
     }
 
+    /// Ends all connections without a word, after smoltcp has panicked: what is left of its sockets is not used again.
+    pub(super) fn fail(&mut self) {
+        for connection in &self.connections {
+            let socket = self.sockets.get_mut::<Socket<'_>>(connection.handle);
+            // This wakes whoever waits for it.
+            socket.abort();
+            *socket = Socket::new(SocketBuffer::new(Vec::new()), SocketBuffer::new(Vec::new()));
+        }
+        self.reap();
+    }
+
     fn reap(&mut self) {
         let mut at = 0;
         while let Some(connection) = self.connections.get(at) {

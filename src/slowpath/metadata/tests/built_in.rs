@@ -62,7 +62,7 @@ fn guests_with_the_same_address_and_port_do_not_meet() {
             client.send(b"Connection: close\r\n\r\n").await;
         }
         for (n, client) in clients.iter_mut().enumerate() {
-            let reply = Reply::of(&client.to_end().await);
+            let reply = Reply::of(&client.rest().await);
             assert!(reply.body.contains(&format!("\"guest-{n}\"")), "{}", reply.body);
         }
     });
@@ -76,7 +76,7 @@ fn a_connection_is_kept_and_requests_may_be_sent_ahead() {
         let head = "HEAD /latest/meta-data/hostname HTTP/1.1\r\nHost: x\r\n\r\n";
         let last = "GET /latest/meta-data/hostname HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         client.send([one, head, one, last].concat().as_bytes()).await;
-        let got = String::from_utf8(client.to_end().await).unwrap();
+        let got = String::from_utf8(client.rest().await).unwrap();
         assert_eq!(got.matches("HTTP/1.1 200 OK\r\n").count(), 4);
         assert_eq!(got.matches(&guest(0).instance_id).count(), 2);
         assert_eq!(got.matches("content-length: 7\r\n").count(), 2);

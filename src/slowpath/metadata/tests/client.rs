@@ -74,7 +74,7 @@ impl World {
     pub(super) async fn exchange(&self, n: u16, tcp: u16, request: &[u8]) -> Vec<u8> {
         let mut client = Tcp::new(self, n, tcp, SERVICE_V4.into());
         client.send(request).await;
-        client.to_end().await
+        client.rest().await
     }
 
     pub(super) async fn get(&self, n: u16, path: &str) -> Reply {
@@ -188,13 +188,17 @@ impl Tcp {
         self.socket().state()
     }
 
-    /// Does what is to be done, and waits for the next frame or timer, or at most `longest`.
-    pub(super) async fn step(&mut self, longest: Duration) {
+    fn poll(&mut self) -> Option<Duration> {
         let now = Instant::from_micros(i64::try_from(self.origin.elapsed().as_micros()).unwrap());
         self.interface.poll(now, &mut self.wire, &mut self.sockets);
-        let next = self.interface.poll_delay(now, &self.sockets).map_or(longest, Duration::from);
-        let wait = next.clamp(Duration::from_millis(1), longest);
+        self.interface.poll_delay(now, &self.sockets).map(Duration::from)
+    }
+
+    /// Does what is to be done, waits for the next frame or timer, at most `longest`, and does what is to be done then.
+    pub(super) async fn step(&mut self, longest: Duration) {
+        let wait = self.poll().unwrap_or(longest).clamp(Duration::from_millis(1), longest);
         let _ = tokio::time::timeout(wait, self.wire.inbox.more.notified()).await;
+        self.poll();
     }
 
     pub(super) async fn wait(&mut self, time: Duration) {
@@ -233,7 +237,7 @@ impl Tcp {
     }
 
     /// What comes until the other side closes; then it closes too.
-    pub(super) async fn to_end(&mut self) -> Vec<u8> {
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
         let got = self.until(|_| false).await;
         self.close().await;
         got

@@ -98,7 +98,7 @@ fn a_body_that_drips_is_answered_with_408() {
         }
         let seconds = begin.elapsed().as_secs();
         assert!((29..=33).contains(&seconds), "{seconds}");
-        assert_eq!(Reply::of(&client.to_end().await).status, 408);
+        assert_eq!(Reply::of(&client.rest().await).status, 408);
         assert_eq!(world.counter("timeouts_request"), 1);
     });
 }
@@ -170,9 +170,32 @@ fn connections_in_use_never_make_room() {
         assert!(world.counter("connections_refused") > 0);
         clients.pop().unwrap().close().await;
         late.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert_eq!(Reply::of(&late.to_end().await).status, 200, "its SYN is sent again");
+        assert_eq!(Reply::of(&late.rest().await).status, 200, "its SYN is sent again");
         clients[0].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert_eq!(Reply::of(&clients[0].until(|got| got.ends_with(b"latest")).await).status, 200);
+    });
+}
+
+#[test]
+fn a_stack_that_has_failed_costs_its_guest_alone() {
+    run(2, true, async |world| {
+        let mut clients: Vec<Tcp> = (0..2).map(|n| Tcp::new(&world, n, 50_000, SERVICE_V4.into())).collect();
+        for client in &mut clients {
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+            client.until(|got| got.ends_with(b"latest")).await;
+        }
+        syn(&world, 0, [10, 0, 0, 7], 1000);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(world.service.load(), (2, 3));
+        world.service.fail(PortIdx(0));
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(world.service.load(), (1, 1));
+        clients[1].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert_eq!(Reply::of(&clients[1].until(|got| got.ends_with(b"latest")).await).status, 200);
+        clients[0].send(b"GET / HTTP/1.1\r\n").await;
+        clients[0].wait(SECOND).await;
+        assert_eq!(clients[0].state(), State::Closed, "it is told when it speaks");
+        assert_eq!(world.get(0, "/latest/meta-data/hostname").await.body, "guest-0", "and may come again");
     });
 }
 
@@ -227,6 +250,7 @@ fn frames_that_are_not_for_the_service_are_dropped_by_their_reason() {
         drops(&with(12, &[0x81, 0]), "dropped_malformed");
         drops(&good[..40], "dropped_malformed");
         drops(&[], "dropped_malformed");
+        drops(&[&good[..], &[0; limits::FRAME]].concat(), "dropped_malformed");
         assert_eq!(world.service.load(), (0, 0));
         world.service.receive(PortIdx(7), &good);
         assert_eq!(world.counter("dropped_unknown_guest"), 1);

@@ -1,4 +1,5 @@
 //! The service as its guests see it: TCP clients of smoltcp at the other end of `receive` and `send`, in memory.
+#![allow(clippy::cast_possible_truncation)]
 
 use std::sync::Arc;
 
