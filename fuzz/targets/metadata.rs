@@ -83,7 +83,7 @@ async fn drive(mut input: Input<'_>) -> [u64; 3] {
     let sent = Frames::default();
     let out = Rc::clone(&sent);
     let send = move |port: PortIdx, frame: &[u8]| out.borrow_mut().push((port, frame.to_vec()));
-    let service = Service::new(Arc::new(ArcSwap::from_pointee(settings)), send, [7; 32]);
+    let service = Service::new(Arc::new(ArcSwap::from_pointee(settings)), send, [7; 32], Arc::default());
     let running = service.clone();
     tokio::task::spawn_local(async move { running.run().await });
     let mut world = World { service, sent, ends: HashMap::new(), beside: Vec::new(), frames: 0 };
