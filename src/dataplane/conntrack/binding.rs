@@ -429,6 +429,7 @@ impl Bindings {
     }
 
     /// Where an inside endpoint without a binding would get one.
+    #[inline(always)]
     fn choose(&self, inside: &Inside, random: u64) -> Result<Place, NoBinding> {
         let host_hash = self.host_hash(inside.zone, inside.address);
         let host = self.find_host(inside.zone, inside.address, host_hash);
@@ -478,6 +479,7 @@ impl Bindings {
         self.bind_at(inside, Place { host, host_hash, place, port: outside.port }).ok()
     }
 
+    #[inline(always)]
     fn bind_at(&mut self, inside: Inside, chosen: Place) -> Result<BindingRef, NoBinding> {
         let Place { host, host_hash, place, port } = chosen;
         let slot = Slot {

@@ -409,6 +409,7 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Tracker::insert`].
+    #[inline(always)]
     pub fn insert_v4(
         &mut self,
         original: &V4Probe,
@@ -435,7 +436,8 @@ impl Tracker {
         protocol != TCP || seen.tcp.as_ref().is_some_and(begins)
     }
 
-    /// Puts a new entry in its place.
+    /// Puts a new entry in its place. Not a call, for that would copy the entry when it was just written.
+    #[inline(always)]
     fn begin(
         &mut self,
         mut entry: Entry,
@@ -473,6 +475,7 @@ impl Tracker {
         Ok(at)
     }
 
+    #[inline(always)]
     fn put(&mut self, entry: Entry, original: u64, reply: u64) -> Result<EntryRef, Refused> {
         let number = self.entries.take(entry).ok_or(Refused::Crowded)?;
         let (entries, keys) = (&self.entries, &self.keys);

@@ -18,29 +18,27 @@ const MOST: u32 = BURST as u32;
 
 /// A connection between the two steps. It holds its binding.
 pub(in crate::dataplane) struct Opening {
-    original: V4Probe,
     reply: V4Probe,
     binding: Option<BindingRef>,
     guest: u16,
-    seen: Seen,
 }
 
 impl Translator {
     /// The first step, for a packet from inside that leads to the world, and whose tuple no entry has.
+    #[inline(always)]
     pub(in crate::dataplane) fn choose(
         &mut self,
         rules: &Rules,
-        original: &V4Probe,
-        seen: Seen,
+        tuple: &V4Tuple,
+        seen: &Seen,
     ) -> Option<Opening> {
-        let tuple = &original.tuple;
         let ((source, destination), (source_port, destination_port)) = (tuple.addresses(), tuple.ports());
         let guest = rules.guests.get(source).map_or(NOBODY, |port| port.0);
         let (zone, protocol) = (tuple.zone(), tuple.protocol());
         if protocol == protocol::ICMP
             || rules.is_shared(source.into())
             || !self.tracker.has_room(guest, MOST)
-            || !self.tracker.may_begin(protocol, &seen)
+            || !self.tracker.may_begin(protocol, seen)
         {
             return None;
         }
@@ -54,19 +52,19 @@ impl Translator {
         };
         let reply = V4Tuple::new(zone, protocol, (destination, address), (destination_port, port));
         let reply = self.tracker.probe_v4(reply);
-        Some(Opening { original: *original, reply, binding, guest, seen })
+        Some(Opening { reply, binding, guest })
     }
 
     /// The second step: tracks the connection, and gives what its packets become. `data` is what is kept for them. Nothing: an
     /// earlier packet of the burst has begun it, or what is rarer.
+    #[inline(always)]
     pub(in crate::dataplane) fn open(
         &mut self,
-        opening: &Opening,
+        Opening { reply, binding, guest }: &Opening,
+        (original, seen): (&V4Probe, &Seen),
         data: u32,
-        epoch: u32,
-        now: u32,
+        (epoch, now): (u32, u32),
     ) -> Option<Rewrite> {
-        let Opening { original, reply, binding, guest, seen } = opening;
         let new = New { guest: *guest, inbound: false, epoch, data: [data, 0], binding: *binding };
         let Translator { tracker, bindings, held, .. } = self;
         let gone = &mut |entry: &Entry, _: Why| held.let_go(entry, bindings);

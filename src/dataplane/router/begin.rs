@@ -28,30 +28,32 @@ pub(super) fn begin(
         if !matches!(step, Step::Begin) {
             continue;
         }
-        let may = packet.out.filter(|out| place < end && leaves(frame, *out, cx).is_some());
-        let seen = may.and_then(|_| seen(frame, packet));
-        let opening = seen.and_then(|seen| {
-            let at = At::new(packet.interface, cx.tables)?;
-            cx.shard.nat.as_mut()?.choose(&at.router.nat, &packet.probe, seen)
-        });
-        match opening {
-            Some(opening) => openings.push((packet, opening)),
-            None => {
-                *step = Step::Decide;
-                end = end.min(place);
-            }
+        if let Some(out) = packet.out()
+            && place < end
+            && leaves(frame, out, cx).is_some()
+            && let Some(seen) = seen(frame, packet)
+            && let Some(at) = At::new(packet.interface, cx.tables)
+            && let Some(translator) = &mut cx.shard.nat
+            && let Some(opening) = translator.choose(&at.router.nat, &packet.probe.tuple, &seen)
+        {
+            openings.push((packet, opening));
+        } else {
+            *step = Step::Decide;
+            end = end.min(place);
         }
     }
-    let (epoch, now) = (cx.epoch(), cx.seconds);
+    let now = (cx.epoch(), cx.seconds);
     for (packet, opening) in &openings {
         let (Some(frame), Some(step)) = (frames.get_mut(packet.place), steps.get_mut(packet.place)) else {
             continue;
         };
         *step = Step::Decide;
-        let Some(out) = packet.out else { continue };
-        let Some((to, mac)) = leaves(frame, out, cx) else { continue };
-        let Some(translator) = &mut cx.shard.nat else { continue };
-        if let Some(rewrite) = translator.open(opening, out.number(), epoch, now) {
+        if let Some(out) = packet.out()
+            && let Some((to, mac)) = leaves(frame, out, cx)
+            && let Some(seen) = seen(frame, packet)
+            && let Some(translator) = &mut cx.shard.nat
+            && let Some(rewrite) = translator.open(opening, (&packet.probe, &seen), out.number(), now)
+        {
             *step = depart(frame, packet, &rewrite, to, (out, mac), cx);
         }
     }

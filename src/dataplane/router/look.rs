@@ -47,13 +47,21 @@ pub(super) struct Packet {
     pub(super) probe: V4Probe,
     /// What the index gave for it when the entry was brought near.
     pub(super) guess: Option<Guess>,
-    /// The neighbour that it leads to, if that is the world's and the packet came from inside.
-    pub(super) out: Option<NeighbourRef>,
+    /// The number of the neighbour that it leads to, if that is the world's and the packet came from inside; else 0.
+    out: u32,
     router: RouterIdx,
     pub(super) interface: PortIdx,
     /// Its router lowers the MSS of SYNs.
     clamps: bool,
     len: u32,
+}
+
+impl Packet {
+    /// The world's neighbour that it leads to from inside.
+    #[inline(always)]
+    pub(super) fn out(&self) -> Option<NeighbourRef> {
+        NeighbourRef::from_number(self.out)
+    }
 }
 
 /// Packets whose connections are sought.
@@ -210,7 +218,7 @@ fn connection(
         place,
         probe,
         guess: None,
-        out,
+        out: out.map_or(0, NeighbourRef::number),
         router: at.interface.router,
         interface: at.index,
         clamps: at.router.mss_clamping,
@@ -227,7 +235,7 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     let tuple = &packet.probe.tuple;
     let Some(known) = translator.seek(&packet.probe, packet.guess) else {
         translator.expect(packet.router, tuple);
-        return if packet.out.is_some() { Step::Begin } else { Step::Decide };
+        return if packet.out != 0 { Step::Begin } else { Step::Decide };
     };
     if !known.counts(epoch, now) {
         return Step::Decide;
