@@ -113,7 +113,19 @@ impl Lab {
                 }
             }
         }
-        let tables = tables_of(&text, WORLD);
+        let mut lab = Lab::of(&text);
+        for network in [0, 1] {
+            for n in 0..GUESTS {
+                let hello = burst::frame(Mac::BROADCAST, guest(network, n), false);
+                lab.one(&hello, lab.port(network, n));
+            }
+        }
+        lab
+    }
+
+    /// A configuration's, whose neighbour is known.
+    fn of(text: &str) -> Lab {
+        let tables = tables_of(text, WORLD);
         let mac = |name: &str| {
             let port = tables.ports.iter().flatten().find(|port| *port.name == *name).expect("an interface");
             port.interface().expect("a router's").mac
@@ -129,12 +141,6 @@ impl Lab {
         arp[..6].copy_from_slice(&lab.gateway.0);
         arp.resize(60, 0);
         lab.one(&arp, lab.world());
-        for network in [0, 1] {
-            for n in 0..GUESTS {
-                let hello = burst::frame(Mac::BROADCAST, guest(network, n), false);
-                lab.one(&hello, lab.port(network, n));
-            }
-        }
         lab
     }
 
@@ -331,6 +337,65 @@ fn new_sessions(c: &mut Criterion) {
     });
 }
 
+/// Guests of [`crowd`], and how many connections stand in the end; room for four times as many.
+const CROWD: (u32, u32) = (1000, 1 << 20);
+
+/// A thousand guests behind one port, and tables for four million connections that nobody has touched yet.
+fn crowd() -> Lab {
+    let pool: Vec<String> = (0..64).map(|n| format!("\"203.0.113.{}\"", 100 + n)).collect();
+    let text = LAB.replace("SNAT", &pool.join(", ")).replace("ENTRIES", &(CROWD.1 * 4).to_string());
+    let text = text.replace("10.0.0.0/24", "198.18.0.0/16");
+    let port =
+        "[[port]]\nname = \"blue0\"\nnetwork = \"blue\"\ninterface = { kind = \"tap\", name = \"blue0\" }\n";
+    let mut lab = Lab::of(&(text + port));
+    lab.one(&burst::frame(Mac::BROADCAST, guest(0, 0), false), lab.port(0, 0));
+    lab
+}
+
+/// As on the wire: each guest in turn begins a connection, to a server of its own, until a million stand. First touches of
+/// memory are counted, so the mean says more than the median.
+fn crowded(c: &mut Criterion) {
+    let name = "SNAT, new sessions of 1000 guests, cold tables";
+    let (mut lab, mut n, mut samples) = (None, 0, Vec::new());
+    c.bench_function(name, |b| {
+        b.iter(|| {
+            if n + BURST as u32 > CROWD.1 {
+                samples.append(&mut lab.take().map_or(Vec::new(), |lab: Lab| lab.bench.samples));
+                n = 0;
+            }
+            let lab = lab.get_or_insert_with(crowd);
+            let of = |n: u32| {
+                let (guest, at) = (n % CROWD.0, n / CROWD.0);
+                let [.., high, low] = (256 + guest).to_be_bytes();
+                Packet {
+                    source: Ipv4Addr::new(198, 18, high, low),
+                    destination: Ipv4Addr::new(198, 19, high, low),
+                    ports: (1024 + ((at + guest * 61) % 64_512) as u16, 9),
+                }
+            };
+            let packets: Vec<_> =
+                (n..n + BURST as u32).map(|n| lab.udp(&of(n), guest(0, 0), lab.router)).collect();
+            n += BURST as u32;
+            let from = lab.port(0, 0);
+            let bench = &mut lab.bench;
+            let mut frames: Burst =
+                packets.iter().filter_map(|bytes| bench.shard.pool.frame_from(bytes)).collect();
+            bench.send(&mut frames, from);
+            assert_eq!(bench.out.pending(), packets.len(), "{:?}", bench.shard.last_drop);
+            bench.collect();
+        });
+    });
+    if let Some(mut lab) = lab {
+        lab.bench.samples.append(&mut samples);
+        let samples = &lab.bench.samples;
+        println!(
+            "{name}: mean {:.1} cycles",
+            samples.iter().map(|s| f64::from(*s)).sum::<f64>() / samples.len() as f64
+        );
+        lab.bench.report(name);
+    }
+}
+
 fn router(c: &mut Criterion) {
     routed(c);
     for floating in [false, true] {
@@ -339,6 +404,7 @@ fn router(c: &mut Criterion) {
         }
     }
     new_sessions(c);
+    crowded(c);
 }
 
 criterion_group! {

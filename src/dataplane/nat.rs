@@ -25,6 +25,7 @@
 pub(super) mod carried;
 mod held;
 pub mod live;
+pub(super) mod opening;
 
 use std::net::Ipv4Addr;
 
@@ -81,6 +82,12 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
+    /// Whether it is still there, and what it says was decided under these tables.
+    #[inline(always)]
+    pub(super) fn counts(&self, epoch: u32, now: u32) -> bool {
+        (self.entry.epoch() == epoch) & (self.entry.expiry() > now)
+    }
+
     /// What is kept for the packet's direction; 0: nothing.
     #[inline(always)]
     pub(super) fn data(&self) -> u32 {
@@ -178,24 +185,14 @@ impl Translator {
         tracker.sweep(now, &mut |entry, _| held.let_go(entry, bindings))
     }
 
-    /// The connection of a packet, if what it says was decided under these tables, and what is kept for the packet's
-    /// direction.
+    /// The connection of a packet.
     #[inline(always)]
-    pub(super) fn seek(
-        &self,
-        probe: &V4Probe,
-        guess: Option<Guess>,
-        epoch: u32,
-        now: u32,
-    ) -> Option<Known<'_>> {
-        let (at, direction, entry) = self.tracker.find_v4(probe, guess, now)?;
-        if entry.epoch() != epoch {
-            return None;
-        }
+    pub(super) fn seek(&self, probe: &V4Probe, guess: Option<Guess>) -> Option<Known<'_>> {
+        let (at, direction, entry) = self.tracker.find_v4(probe, guess)?;
         Some(Known { at, direction, entry })
     }
 
-    /// Brings near what [`Translator::plan`] needs for a packet of no known connection.
+    /// Brings near what is needed first for a packet of no known connection.
     #[inline(never)]
     pub(super) fn expect(&self, router: RouterIdx, tuple: &V4Tuple) {
         let (address, port) = (tuple.addresses().0, tuple.ports().0);

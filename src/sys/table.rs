@@ -73,7 +73,7 @@ impl<T: Copy> Table<T> {
     }
 
     /// Appends an entry; false when the table has as many as it was made for. Nothing moves.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, value: T) -> bool {
         let room = self.len < self.capacity;
         if room {

@@ -380,6 +380,7 @@ impl Bindings {
     #[inline]
     pub fn approach(&self, inside: &Inside) {
         self.by_inside.prefetch(self.hash(&Bindings::normal(inside)));
+        self.by_host.prefetch(self.host_hash(inside.zone, inside.address));
     }
 
     /// The binding that has an outside endpoint.
@@ -401,29 +402,37 @@ impl Bindings {
     /// # Errors
     /// [`NoBinding`]; [`NoBinding::Exhausted`] is counted by pool.
     pub fn acquire(&mut self, inside: &Inside) -> Result<BindingRef, NoBinding> {
-        let inside = Bindings::normal(inside);
-        if let Some(found) = self.find(&inside) {
-            self.hold(found);
-            return Ok(found);
-        }
-        self.bind(inside)
-    }
-
-    fn bind(&mut self, inside: Inside) -> Result<BindingRef, NoBinding> {
-        let random = self.random();
-        let chosen = self.choose(&inside, random);
-        if chosen.err() == Some(NoBinding::Exhausted)
+        let got = self.hold_or_bind(Bindings::normal(inside));
+        if got == Err(NoBinding::Exhausted)
             && let Some(Some(pool)) = self.pools.get_mut(usize::from(inside.zone))
         {
             pool.exhausted += 1;
         }
-        self.bind_at(inside, chosen?)
+        got
+    }
+
+    /// As [`Bindings::acquire`], with the outside endpoint. That there is none is not counted: it will be asked for again.
+    pub fn try_acquire(&mut self, inside: &Inside) -> Option<(BindingRef, Outside)> {
+        let got = self.hold_or_bind(Bindings::normal(inside)).ok()?;
+        Some((got, self.outside(got)?))
+    }
+
+    fn hold_or_bind(&mut self, inside: Inside) -> Result<BindingRef, NoBinding> {
+        if let Some(found) = self.find(&inside) {
+            self.hold(found);
+            return Ok(found);
+        }
+        let counter = self.next_counter();
+        let chosen = self.choose(&inside, self.random_after(counter))?;
+        self.counter = counter;
+        self.bind_at(inside, chosen)
     }
 
     /// Where an inside endpoint without a binding would get one.
+    #[inline(always)]
     fn choose(&self, inside: &Inside, random: u64) -> Result<Place, NoBinding> {
         let host_hash = self.host_hash(inside.zone, inside.address);
-        let host = self.find_host(inside.zone, inside.address);
+        let host = self.find_host(inside.zone, inside.address, host_hash);
         if host.is_some_and(|host| self.hosts[host].bindings >= self.per_host) {
             return Err(NoBinding::HostLimit);
         }
@@ -466,10 +475,11 @@ impl Bindings {
         let is_it = |address: &Address| address.address == outside.address && is_free(address);
         let place = u16::try_from(pool.addresses.iter().position(is_it)?).ok()?;
         let host_hash = self.host_hash(inside.zone, inside.address);
-        let host = self.find_host(inside.zone, inside.address);
+        let host = self.find_host(inside.zone, inside.address, host_hash);
         self.bind_at(inside, Place { host, host_hash, place, port: outside.port }).ok()
     }
 
+    #[inline(always)]
     fn bind_at(&mut self, inside: Inside, chosen: Place) -> Result<BindingRef, NoBinding> {
         let Place { host, host_hash, place, port } = chosen;
         let slot = Slot {
@@ -508,9 +518,9 @@ impl Bindings {
         self.pools.get_mut(usize::from(zone))?.as_deref_mut()?.addresses.get_mut(usize::from(place))
     }
 
-    fn find_host(&self, zone: u16, address: u32) -> Option<u32> {
+    fn find_host(&self, zone: u16, address: u32, hash: u64) -> Option<u32> {
         let is = |number: u32| self.hosts[number].address == address && self.hosts[number].zone == zone;
-        self.by_host.find(self.host_hash(zone, address), is)
+        self.by_host.find(hash, is)
     }
 
     /// Notes one binding more of a host.
@@ -535,19 +545,15 @@ impl Bindings {
 
     /// Notes one binding less of a host.
     fn leave_host(&mut self, zone: u16, address: u32) {
-        let Some(number) = self.find_host(zone, address) else { return };
+        let hash = self.host_hash(zone, address);
+        let Some(number) = self.find_host(zone, address, hash) else { return };
         let host = &mut self.hosts[number];
         if host.bindings > 1 {
             host.bindings -= 1;
         } else {
-            self.by_host.remove(self.host_hash(zone, address), number);
+            self.by_host.remove(hash, number);
             self.hosts.give_back(number);
         }
-    }
-
-    fn random(&mut self) -> u64 {
-        self.counter = self.next_counter();
-        self.random_after(self.counter)
     }
 
     fn next_counter(&self) -> u64 {

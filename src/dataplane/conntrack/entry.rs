@@ -182,25 +182,35 @@ impl Entry {
         if !alike || !v4 && *reply != original.reversed() {
             return None;
         }
-        let mut entry = Entry {
+        if v4 {
+            return Some(Entry::new_v4(&original.into(), &reply.into(), guest, inbound));
+        }
+        Some(Entry {
+            addresses: words(original.source),
+            more: words(original.destination),
             ports: [*original, *reply].map(|tuple| [tuple.source_port, tuple.destination_port]),
             zone: original.zone,
             protocol: original.protocol,
-            flags: if v4 { 0 } else { V6 } | if inbound { INBOUND } else { 0 },
+            flags: V6 | if inbound { INBOUND } else { 0 },
             guest,
             ..Entry::EMPTY
-        };
-        if v4 {
-            let ([a, b], [c, d]) = (original.v4(), reply.v4());
-            entry.addresses = [a, b, c, d];
-            if !inbound && a != d && b != c {
-                entry.flags |= HAIRPIN;
-            }
-        } else {
-            entry.addresses = words(original.source);
-            entry.more = words(original.destination);
+        })
+    }
+
+    /// As [`Entry::new`], of IPv4 tuples that are alike.
+    #[inline(always)]
+    pub(super) fn new_v4(original: &V4Tuple, reply: &V4Tuple, guest: u16, inbound: bool) -> Entry {
+        let ((a, b), (c, d)) = (original.addresses(), reply.addresses());
+        let is_hairpin = !inbound && a != d && b != c;
+        Entry {
+            addresses: [a, b, c, d],
+            ports: [original.ports().into(), reply.ports().into()],
+            zone: original.zone(),
+            protocol: original.protocol(),
+            flags: if inbound { INBOUND } else { 0 } | if is_hairpin { HAIRPIN } else { 0 },
+            guest,
+            ..Entry::EMPTY
         }
-        Some(entry)
     }
 
     /// Whether a packet with the probed tuple goes in this direction of the connection.
@@ -217,12 +227,26 @@ impl Entry {
     /// As [`Entry::is`], of an IPv4 tuple.
     #[inline(always)]
     pub(super) fn is_v4(&self, direction: Direction, tuple: &V4Tuple) -> bool {
+        let own = self.v4_tuple(direction);
+        // All at once: one branch that is almost always taken.
+        (own.addresses == tuple.addresses) & (own.rest == tuple.rest) & (self.flags & V6 == 0)
+    }
+
+    #[inline(always)]
+    fn v4_tuple(&self, direction: Direction) -> V4Tuple {
         let at = direction.index();
         let [source_port, destination_port] = self.ports[at];
         let addresses = (self.addresses[at * 2], self.addresses[at * 2 + 1]);
-        let own = V4Tuple::new(self.zone, self.protocol, addresses, (source_port, destination_port));
-        // All at once: one branch that is almost always taken.
-        (own.addresses == tuple.addresses) & (own.rest == tuple.rest) & (self.flags & V6 == 0)
+        V4Tuple::new(self.zone, self.protocol, addresses, (source_port, destination_port))
+    }
+
+    /// Whether packets that go in a direction of this connection have the tuple of those that go in a direction of another.
+    #[inline(always)]
+    pub(super) fn has_tuple_of(&self, direction: Direction, other: &Entry, way: Direction) -> bool {
+        match (self.flags | other.flags) & V6 {
+            0 => self.is_v4(direction, &other.v4_tuple(way)),
+            _ => self.tuple(direction) == other.tuple(way),
+        }
     }
 
     /// The tuple of the packets that go in a direction.

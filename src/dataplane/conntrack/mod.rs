@@ -153,6 +153,20 @@ impl V4Tuple {
         (self.rest >> 48) as u8
     }
 
+    /// Where the addresses are valid: the router.
+    #[inline(always)]
+    pub fn zone(&self) -> u16 {
+        (self.rest >> 32) as u16
+    }
+
+    /// What comes back where nothing is translated.
+    #[inline(always)]
+    #[must_use]
+    pub fn reversed(&self) -> V4Tuple {
+        let ((source, destination), (source_port, destination_port)) = (self.addresses(), self.ports());
+        V4Tuple::new(self.zone(), self.protocol(), (destination, source), (destination_port, source_port))
+    }
+
     #[inline(always)]
     fn hash(&self, keys: &[u64; 4]) -> u64 {
         // Two rounds: after one, tuples that count up on a lattice still crowd some buckets.

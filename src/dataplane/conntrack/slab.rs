@@ -44,6 +44,7 @@ impl<T: Item> Slab<T> {
     }
 
     /// A number for a thing; none when there are as many as there is room for.
+    #[inline(always)]
     pub(super) fn take(&mut self, item: T) -> Option<u32> {
         let number = self.vacant;
         if let Some(next) = self.items[number as usize].next_vacant().filter(|_| number != 0) {

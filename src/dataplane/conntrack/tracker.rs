@@ -268,14 +268,9 @@ impl Tracker {
         (self.entries[number >> 1].expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number)))
     }
 
-    /// As [`Tracker::find`], of an IPv4 tuple, with the entry.
+    /// As [`Tracker::find`], of an IPv4 tuple, with the entry, which may have ended.
     #[inline(always)]
-    pub fn find_v4(
-        &self,
-        probe: &V4Probe,
-        guess: Option<Guess>,
-        now: u32,
-    ) -> Option<(EntryRef, Direction, &Entry)> {
+    pub fn find_v4(&self, probe: &V4Probe, guess: Option<Guess>) -> Option<(EntryRef, Direction, &Entry)> {
         let look = |number: u32| {
             let entry = &self.entries[number >> 1];
             entry.is_v4(Direction::of(number), &probe.tuple).then_some(entry)
@@ -287,7 +282,7 @@ impl Tracker {
                 (number, &self.entries[number >> 1])
             }
         };
-        (entry.expiry > now).then(|| (EntryRef(number >> 1), Direction::of(number), entry))
+        Some((EntryRef(number >> 1), Direction::of(number), entry))
     }
 
     #[inline(always)]
@@ -398,37 +393,70 @@ impl Tracker {
         now: u32,
         gone: &mut impl FnMut(&Entry, Why),
     ) -> Result<EntryRef, Refused> {
-        let result = self.try_insert(original, reply, new, seen, now, gone);
-        match result {
-            Ok(_) => self.stats.created += 1,
-            Err(_) => self.stats.refused += 1,
-        }
+        let result = if original.tuple == *reply {
+            Err(Refused::Unlike)
+        } else {
+            let entry = Entry::new(&original.tuple, reply, new.guest, new.inbound);
+            let hashes = [original.hash, reply.hash(&self.keys)];
+            entry.ok_or(Refused::Unlike).and_then(|entry| self.begin(entry, hashes, new, seen, now, gone))
+        };
+        self.stats.refused += u64::from(result.is_err());
         result
     }
 
-    fn try_insert(
+    /// As [`Tracker::insert`], of IPv4 tuples, where [`Tracker::has_room`]: nothing living goes for it. That it is refused is not
+    /// counted: the packet is judged anew then.
+    ///
+    /// # Errors
+    /// As [`Tracker::insert`].
+    #[inline(always)]
+    pub fn insert_v4(
         &mut self,
-        original: &Probe,
-        reply: &Tuple,
+        original: &V4Probe,
+        reply: &V4Probe,
         new: &New,
         seen: &Seen,
         now: u32,
         gone: &mut impl FnMut(&Entry, Why),
     ) -> Result<EntryRef, Refused> {
-        let reply = Probe { tuple: *reply, hash: reply.hash(&self.keys) };
-        self.index.prefetch(reply.hash);
-        let mut entry = Entry::new(&original.tuple, &reply.tuple, new.guest, new.inbound)
-            .filter(|_| original.tuple != reply.tuple)
-            .ok_or(Refused::Unlike)?;
-        (entry.tcp, entry.state) = match &seen.tcp {
-            Some(segment) if original.tuple.protocol == TCP => {
-                Tcp::begin(segment, self.settings.pick_up).map_err(Refused::Invalid)?
-            }
-            None if original.tuple.protocol == TCP => return Err(Refused::Invalid(Invalid::NoHandshake)),
+        let entry = Entry::new_v4(&original.tuple, &reply.tuple, new.guest, new.inbound);
+        self.begin(entry, [original.hash, reply.hash], new, seen, now, gone)
+    }
+
+    /// Whether no entry goes when so many of a guest are inserted.
+    pub fn has_room(&self, guest: u16, count: u32) -> bool {
+        let Limits { entries, per_guest } = self.limits;
+        self.entries.len().saturating_add(count) <= entries
+            && self.guests.count(guest).saturating_add(count) <= per_guest
+    }
+
+    /// Whether a connection may begin with this packet.
+    pub fn may_begin(&self, protocol: u8, seen: &Seen) -> bool {
+        let begins = |segment| Tcp::begin(segment, self.settings.pick_up).is_ok();
+        protocol != TCP || seen.tcp.as_ref().is_some_and(begins)
+    }
+
+    /// Puts a new entry in its place. Not a call, for that would copy the entry when it was just written.
+    #[inline(always)]
+    fn begin(
+        &mut self,
+        mut entry: Entry,
+        hashes: [u64; 2],
+        new: &New,
+        seen: &Seen,
+        now: u32,
+        gone: &mut impl FnMut(&Entry, Why),
+    ) -> Result<EntryRef, Refused> {
+        let [original, reply] = hashes;
+        self.index.prefetch(reply);
+        (entry.tcp, entry.state) = match (&seen.tcp, entry.protocol()) {
+            (Some(segment), TCP) => Tcp::begin(segment, self.settings.pick_up).map_err(Refused::Invalid)?,
+            (None, TCP) => return Err(Refused::Invalid(Invalid::NoHandshake)),
             _ => (Tcp::UNSEEN, State::Unreplied),
         };
-        for probe in [original, &reply] {
-            if let Some(number) = self.find_number(probe) {
+        for (hash, way) in [(original, Direction::Original), (reply, Direction::Reply)] {
+            let is = |number: u32| self.entries[number >> 1].has_tuple_of(Direction::of(number), &entry, way);
+            if let Some(number) = self.index.find(hash, is) {
                 let at = number >> 1;
                 if self.entries[at].expiry > now {
                     return Err(Refused::Taken(EntryRef(at)));
@@ -442,9 +470,12 @@ impl Tracker {
         entry.count(Direction::Original, seen.bytes);
         entry.take_used();
         entry.expiry = now.saturating_add(lifetime(&self.settings.timeouts, entry.protocol(), entry.state));
-        self.put(entry, original.hash, reply.hash)
+        let at = self.put(entry, original, reply)?;
+        self.stats.created += 1;
+        Ok(at)
     }
 
+    #[inline(always)]
     fn put(&mut self, entry: Entry, original: u64, reply: u64) -> Result<EntryRef, Refused> {
         let number = self.entries.take(entry).ok_or(Refused::Crowded)?;
         let (entries, keys) = (&self.entries, &self.keys);

@@ -10,7 +10,7 @@ use super::{At, Context, HEADER, address, clamp, load, next};
 use crate::dataplane::check::{SIMPLE_TRANSPORT, Scope, Simple, check_v6, simple_v4};
 use crate::dataplane::conntrack::{Guess, Seen, V4Probe, V4Tuple, Verdict};
 use crate::dataplane::nat::carried;
-use crate::dataplane::rewrite;
+use crate::dataplane::rewrite::{self, Rewrite};
 use crate::dataplane::router::neighbours::NeighbourRef;
 use crate::dataplane::tracer::Tracer;
 use crate::frame::{BURST, Frame};
@@ -33,6 +33,8 @@ pub(super) enum Step {
     Leave(NeighbourRef),
     /// It is of a connection, if that is there.
     Connection,
+    /// It is of none, and may begin one.
+    Begin,
     /// It is not simple: everything about it is to be decided.
     Decide,
     Drop(DropReason),
@@ -45,11 +47,21 @@ pub(super) struct Packet {
     pub(super) probe: V4Probe,
     /// What the index gave for it when the entry was brought near.
     pub(super) guess: Option<Guess>,
+    /// The number of the neighbour that it leads to, if that is the world's and the packet came from inside; else 0.
+    out: u32,
     router: RouterIdx,
-    interface: PortIdx,
+    pub(super) interface: PortIdx,
     /// Its router lowers the MSS of SYNs.
     clamps: bool,
     len: u32,
+}
+
+impl Packet {
+    /// The world's neighbour that it leads to from inside.
+    #[inline(always)]
+    pub(super) fn out(&self) -> Option<NeighbourRef> {
+        NeighbourRef::from_number(self.out)
+    }
 }
 
 /// Packets whose connections are sought.
@@ -77,9 +89,9 @@ pub(super) fn look<T: Tracer>(
             let lead = known.or_else(|| find_lead(v4_key(simple.destination), frame, at, cx));
             let Some(lead) = lead else { return Step::Decide };
             let neighbour = match lead {
-                Lead::Translated => return connection(frame, place, simple, at, packets, cx),
-                Lead::Out(_) if !at.interface.is_gateway => {
-                    return connection(frame, place, simple, at, packets, cx);
+                Lead::Translated => return connection(frame, place, (simple, None), at, packets, cx),
+                Lead::Out(neighbour) if !at.interface.is_gateway => {
+                    return connection(frame, place, (simple, Some(neighbour)), at, packets, cx);
                 }
                 Lead::Out(neighbour) | Lead::To(neighbour) => neighbour,
             };
@@ -176,7 +188,7 @@ fn plain(
 
 /// The interface and the MAC of a neighbour; nothing: that is not known now, or the frame is too long for it.
 #[inline(always)]
-fn leaves<'t>(
+pub(super) fn leaves<'t>(
     frame: &Frame,
     neighbour: NeighbourRef,
     cx: &Context<'_, 't, impl Tracer>,
@@ -191,7 +203,7 @@ fn leaves<'t>(
 fn connection(
     frame: &Frame,
     place: usize,
-    simple: Simple,
+    (simple, out): (Simple, Option<NeighbourRef>),
     at: &At<'_>,
     packets: &mut Packets,
     cx: &Context<'_, '_, impl Tracer>,
@@ -206,6 +218,7 @@ fn connection(
         place,
         probe,
         guess: None,
+        out: out.map_or(0, NeighbourRef::number),
         router: at.interface.router,
         interface: at.index,
         clamps: at.router.mss_clamping,
@@ -220,33 +233,52 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     let (epoch, now) = (cx.epoch(), cx.seconds);
     let Some(translator) = &cx.shard.nat else { return Step::Decide };
     let tuple = &packet.probe.tuple;
-    let Some(known) = translator.seek(&packet.probe, packet.guess, epoch, now) else {
+    let Some(known) = translator.seek(&packet.probe, packet.guess) else {
         translator.expect(packet.router, tuple);
-        return Step::Decide;
+        return if packet.out != 0 { Step::Begin } else { Step::Decide };
     };
+    if !known.counts(epoch, now) {
+        return Step::Decide;
+    }
     let Some(neighbour) = NeighbourRef::from_number(known.data()) else { return Step::Decide };
     let rewrite = known.rewrite(tuple);
     let (place, direction) = (known.at, known.direction);
     let Some((to, mac)) = leaves(frame, neighbour, cx) else { return Step::Decide };
+    let Some(seen) = seen(frame, packet) else { return Step::Decide };
     let Some(translator) = &mut cx.shard.nat else { return Step::Decide };
-    let protocol = tuple.protocol();
-    let mut seen = Seen { bytes: packet.len, tcp: None };
-    if protocol == protocol::TCP {
-        let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
-        seen.tcp = carried::segment(transport, packet.len.saturating_sub(TRANSPORT));
-        if seen.tcp.is_none() {
-            return Step::Decide;
-        }
-    }
     match translator.tracker.update(place, direction, &seen, now) {
         Verdict::Pass | Verdict::Restarted => {}
         Verdict::Renew => return Step::Decide,
         Verdict::Invalid(_) => return Step::Drop(DropReason::ConntrackInvalid),
     }
+    depart(frame, packet, &rewrite, to, (neighbour, mac), cx)
+}
+
+/// What the tracker needs of a packet; nothing: it has less.
+#[inline(always)]
+pub(super) fn seen(frame: &Frame, packet: &Packet) -> Option<Seen> {
+    let mut seen = Seen { bytes: packet.len, tcp: None };
+    if packet.probe.tuple.protocol() == protocol::TCP {
+        let transport = frame.head().get(HEADER + SIMPLE_TRANSPORT..).unwrap_or_default();
+        seen.tcp = Some(carried::segment(transport, packet.len.saturating_sub(TRANSPORT))?);
+    }
+    Some(seen)
+}
+
+/// Translates a packet, and addresses it to its neighbour.
+#[inline(always)]
+pub(super) fn depart(
+    frame: &mut Frame,
+    packet: &Packet,
+    rewrite: &Rewrite,
+    to: &Interface,
+    neighbour: (NeighbourRef, Mac),
+    cx: &Context<'_, '_, impl Tracer>,
+) -> Step {
     if packet.clamps
         && let Some(at) = At::new(packet.interface, cx.tables)
     {
-        clamp(frame, (protocol, SIMPLE_TRANSPORT), at.interface, to);
+        clamp(frame, (packet.probe.tuple.protocol(), SIMPLE_TRANSPORT), at.interface, to);
     }
     let transport = SIMPLE_TRANSPORT;
     let partial = rewrite.kind().is_partial(&frame.offload, HEADER + transport);
@@ -254,7 +286,7 @@ pub(super) fn follow(frame: &mut Frame, packet: &Packet, cx: &mut Context<'_, '_
     if let Err(reason) = rewrite.apply(bytes, transport, partial) {
         return Step::Drop(reason);
     }
-    send(frame, to, (neighbour, mac))
+    send(frame, to, neighbour)
 }
 
 /// Writes the MACs.

@@ -22,6 +22,7 @@
 //! Accounting: to the interface that a packet came by it is `tx`; to the one that it leaves by it is `rx`, and ends there as
 //! the bridge says. What ends in the router itself ends at the interface that it came by.
 
+mod begin;
 mod decide;
 pub(super) mod errors;
 mod explain;
@@ -232,17 +233,22 @@ pub(super) fn pass<T: Tracer>(
             packet.guess = translator.tracker.approach_v4(&packet.probe);
         }
     }
+    let mut begins = false;
     for packet in &packets {
         if let (Some(frame), Some(step)) = (burst.frames.get_mut(packet.place), steps.get_mut(packet.place)) {
             *step = look::follow(frame, packet, cx);
+            begins |= matches!(step, Step::Begin);
         }
+    }
+    if begins {
+        begin::begin(&mut burst.frames, &packets, &mut steps, cx);
     }
     take_each(&mut burst.frames, |n, frame| {
         let (Some(step), Some(interface)) = (steps.get(n), burst.interfaces.get(n)) else { return };
         match step {
             Step::Leave(neighbour) => emit_to(frame, *neighbour, cx),
             Step::Drop(reason) => drop_at(*interface, *reason, cx),
-            Step::Connection | Step::Decide => {
+            Step::Connection | Step::Begin | Step::Decide => {
                 if let Some(at) = At::new(*interface, cx.tables)
                     && let Some(frame) = decide::decide(frame, &at, cx)
                 {
