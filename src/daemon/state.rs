@@ -19,6 +19,7 @@ use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
 use crate::slowpath::{self, SlowPath};
+use crate::tables::Tables;
 use crate::tables::compile::{Device, Places, compile};
 use crate::types::{Instant, NetIdx, PortIdx};
 use crate::worker::Notice;
@@ -314,7 +315,24 @@ impl State {
         }
     }
 
+    /// Routers that advertise themselves say that they are none any more (RFC 4861, 6.2.5).
+    fn withdraw_routers(&mut self) {
+        let mut tables = Tables::clone(&self.workers.tables());
+        let mut advertise = false;
+        for port in tables.ports.iter_mut().flatten() {
+            let does = port.interface().is_some_and(|interface| interface.ra.is_some());
+            port.up &= !does;
+            advertise |= does;
+        }
+        if advertise {
+            self.epoch += 1;
+            tables.epoch = self.epoch;
+            self.workers.publish(tables);
+        }
+    }
+
     fn close_all(&mut self) {
+        self.withdraw_routers();
         self.workers.stop();
         // It ends when they are gone.
         self.slow_path.join();
