@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::devices::{Failure, Opened, fits};
-use super::guests;
 use super::state::{Slot, State};
+use super::{guests, leases};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
 use crate::ports::Caps;
@@ -90,6 +90,8 @@ impl State {
         self.model = new;
         self.guests = guests;
         self.publish();
+        // Only by a change that succeeds: leases of a network that is gone are lost.
+        self.slow_path.configure_leases(leases::networks(&self.model, &self.places));
         self.forget();
         let changes: Vec<String> = diff.to_string().lines().map(str::to_owned).collect();
         Ok(ReloadReport { changes, epoch: self.epoch })

@@ -9,6 +9,7 @@ mod connections;
 mod devices;
 mod guests;
 mod journal;
+mod leases;
 mod routers;
 mod state;
 pub mod trace;

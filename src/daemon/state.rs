@@ -18,6 +18,7 @@ use crate::dataplane::serve::Punt;
 use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
+use crate::slowpath::leases::Leases;
 use crate::slowpath::{self, SlowPath};
 use crate::tables::Tables;
 use crate::tables::compile::{Device, Places, compile};
@@ -67,6 +68,7 @@ impl Daemon {
         notices: UnboundedSender<Notice>,
     ) -> anyhow::Result<Daemon> {
         let started = Clock::now();
+        let leases = Leases::open(model.switch.state.as_deref())?;
         let (punts, punted) = mpsc::channel(slowpath::WAITING);
         let workers = Workers::start(&model.switch, started, &notices, &punts)?;
         let (mesh, tables) = (workers.mesh().clone(), workers.published());
@@ -74,7 +76,8 @@ impl Daemon {
             let owner = tables.load().port(answer.ingress).map(|port| port.worker);
             owner.is_some_and(|worker| mesh.answer(worker, answer))
         };
-        let slow_path = SlowPath::start(punted, answer, secret()?).context("cannot start the slow path")?;
+        let slow_path =
+            SlowPath::start(punted, answer, secret()?, leases).context("cannot start the slow path")?;
         let journal = Journal::open(&model.switch.control)?;
         let load = vec![(Load::default(), None, None); workers.len()];
         // What only a restart changes, this start makes.
