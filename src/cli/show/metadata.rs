@@ -24,14 +24,14 @@ pub(super) struct Show {
     #[arg(long, short, value_name = "PORT")]
     port: String,
     /// Only this document, byte for byte as the guest gets it, as in /latest/meta-data/hostname
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    #[arg(long = "path", value_name = "PATH")]
+    document: Option<String>,
 }
 
 impl Show {
     pub(super) fn execute(&self, client: &Client, output: Output) -> anyhow::Result<ExitCode> {
         let mut query = format!("/v1/metadata?port={}", encode(&self.port));
-        if let Some(path) = &self.path {
+        if let Some(path) = &self.document {
             query.push_str(&format!("&path={}", encode(path)));
             if output != Output::Json {
                 client.stream(&format!("{query}&raw=true"), std::future::pending(), write)?;

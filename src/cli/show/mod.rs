@@ -133,7 +133,7 @@ impl Show {
             What::Neighbours(of) => list(output, of.neighbours(&client)?, router::neighbours)?,
             What::Conntrack(show) => return show.execute(&client, output),
             What::Metadata(show) => return show.execute(&client, output),
-            What::Leases(show) => list(output, show.leases(&client)?, |all| leases::table(all))?,
+            What::Leases(show) => list(output, show.leases(&client)?, leases::table)?,
             What::Nat(show) => return show.execute(&client, output),
         };
         print(text)?;
