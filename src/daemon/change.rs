@@ -22,7 +22,10 @@ use crate::types::WorkerIdx;
 const NO_CAPS: Caps = Caps { checksum: false, tso: false, uso: false, mtu: 0 };
 
 /// Reads and validates a file.
-pub(super) fn load(path: &Path) -> Result<Model, Problem> {
+///
+/// # Errors
+/// 400, with every mistake in it.
+pub fn load(path: &Path) -> Result<Model, Problem> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Problem::invalid(format!("cannot read {}: {error}", path.display())))?;
     model::load(&text, &path.display().to_string()).map_err(|mistakes| {

@@ -17,6 +17,7 @@ mod between;
 mod change;
 mod crash;
 mod guest;
+mod guest_see;
 mod host;
 mod lab;
 mod many;
