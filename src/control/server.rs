@@ -152,7 +152,7 @@ pub trait Switch: Send + Sync + 'static {
     fn metadata_document(&self, port: &str, path: &str) -> Result<(&'static str, Bytes), Problem>;
 
     /// Addresses that DHCP gives.
-    fn leases(&self) -> Vec<view::Lease>;
+    fn leases(&self) -> impl Future<Output = Vec<view::Lease>> + Send;
 
     /// Begins to capture a port: at most `snaplen` bytes of each frame; with `inner`, frames in tunnels without these, and
     /// no others.

@@ -228,7 +228,7 @@ impl Switch for Fake {
         fake_document(port, path)
     }
 
-    fn leases(&self) -> Vec<Lease> {
+    async fn leases(&self) -> Vec<Lease> {
         fake_leases()
     }
 

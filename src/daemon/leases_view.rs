@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use crate::control::view::{Lease, LeaseKind};
 use crate::model::{Attachment, FixedIp, Ipv6Mode, Model, Port, Subnet};
+use crate::services::dhcp4::pool::State;
+use crate::slowpath::leases::Shown;
+use crate::tables::Tables;
 
 /// All leases by network and address. `dynamic` are those out of pools.
 pub(super) fn leases(model: &Model, dynamic: Vec<Lease>) -> Vec<Lease> {
@@ -38,6 +41,32 @@ fn lease(model: &Model, port: &Port, fixed: &FixedIp) -> Option<Lease> {
         kind: LeaseKind::Fixed,
         state: None,
         expires_in: None,
+    })
+}
+
+/// A lease out of a pool, at `now` in seconds since 1970; none where its subnet is gone.
+pub(super) fn dynamic(shown: Shown, model: &Model, tables: &Tables, now: u64) -> Option<Lease> {
+    let ip_address = IpAddr::V4(shown.address);
+    let is_its = |subnet: &&Subnet| subnet.network == shown.network && subnet.cidr.contains(&ip_address);
+    let subnet = model.subnets.iter().find(is_its)?;
+    let state = match shown.state {
+        _ if !shown.holds => "expired",
+        State::Offered => "offered",
+        State::Bound => "bound",
+        State::Released => "released",
+        State::Declined => "declined",
+    };
+    Some(Lease {
+        network: shown.network,
+        subnet: subnet.name.clone(),
+        port: shown.ingress.and_then(|port| tables.port(port)).map(|port| port.name.to_string()),
+        mac_address: shown.mac,
+        ip_address,
+        hostname: None,
+        lease_time: model.dhcp.lease_time,
+        kind: LeaseKind::Dynamic,
+        state: Some(state.to_owned()),
+        expires_in: shown.until.map(|until| until.saturating_sub(now)),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use tokio::sync::mpsc;
@@ -144,8 +145,15 @@ impl Switch for Daemon {
         })
     }
 
-    fn leases(&self) -> Vec<Lease> {
-        leases_view::leases(&self.state().model, Vec::new())
+    async fn leases(&self) -> Vec<Lease> {
+        let asked = self.state().slow_path.leases();
+        let shown = asked.await;
+        let state = self.state();
+        let tables = state.workers.tables();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let shown = shown.into_iter();
+        let dynamic = shown.filter_map(|shown| leases_view::dynamic(shown, &state.model, &tables, now));
+        leases_view::leases(&state.model, dynamic.collect())
     }
 
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {

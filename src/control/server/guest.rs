@@ -26,7 +26,7 @@ async fn guest_port<S: Switch>(
 }
 
 async fn leases<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
-    filter::list(&app.switch.leases(), &pairs(query)?).map(Json)
+    filter::list(&app.switch.leases().await, &pairs(query)?).map(Json)
 }
 
 /// All documents of a port's guest; with `path`, that one; with `raw` besides, its bytes as they are.

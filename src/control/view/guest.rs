@@ -152,7 +152,7 @@ pub struct Lease {
     pub lease_time: u32,
     /// Fixed or out of a pool.
     pub kind: LeaseKind,
-    /// Out of a pool: `offered`, `bound`, `released` or `declined`.
+    /// Out of a pool: `offered`, `bound`, `released` `declined`, or `expired`: remembered for its client.
     pub state: Option<String>,
     /// Out of a pool: seconds until it ends.
     pub expires_in: Option<u64>,
