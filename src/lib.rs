@@ -8,6 +8,7 @@
 //!                          │                                  └──▶ worker::mesh ──▶ another worker's Out
 //!                          │ bridge:  learn, look up, flood ◀──┐
 //!                          │ router:  route, NAT, neighbour ───┘
+//!                          │ serve:   DHCP; metadata ──▶ slowpath, which answers by worker::mesh
 //!                          │ egress:  MTU, tag or tunnel, offload
 //!                          ▼
 //!                        dropped, with a stats::DropReason

@@ -6,7 +6,8 @@
 //!              │ drop                                   │ ▲  flood: a copy a port    │ drop
 //!              └ for the local VTEP: underlay           ▼ │
 //!                                      router: header, FIB, NAT, TTL, neighbour
-//!                                        └ for the router itself: gateway, at the interface's home
+//!                                        │ └ for the router itself: gateway, at the interface's home
+//!                                        └ for the switch itself, as from the bridge: serve: DHCP, or to the slow path
 //! ```
 //!
 //! A burst passes ingress as a whole before the first frame passes the bridge, so that the FDB's cache lines are on
