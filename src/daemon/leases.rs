@@ -90,3 +90,94 @@ fn taken(subnet: &Subnet, network: &Network, model: &Model) -> Vec<Ipv4Addr> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+[switch]
+state = "/var/lib/nuswitch/state.db"
+[dhcp]
+lease_time = 600
+[[network]]
+name = "blue"
+dynamic_leases = true
+dns_domain = "lab.example"
+[[network]]
+name = "red"
+[[network]]
+name = "out"
+external = true
+dynamic_leases = true
+[[subnet]]
+name = "blue4"
+network = "blue"
+cidr = "10.0.0.0/24"
+allocation_pools = ["10.0.0.10-10.0.0.49", "10.0.0.100-10.0.0.159"]
+dns_nameservers = ["192.0.2.53"]
+[[subnet]]
+name = "blue4b"
+network = "blue"
+cidr = "10.0.1.0/24"
+enable_dhcp = false
+[[subnet]]
+name = "blue6"
+network = "blue"
+cidr = "2001:db8::/64"
+[[subnet]]
+name = "red4"
+network = "red"
+cidr = "10.0.0.0/24"
+[[subnet]]
+name = "out4"
+network = "out"
+cidr = "192.0.2.0/24"
+[[router]]
+name = "r"
+external_gateway = { network = "out", external_fixed_ips = ["192.0.2.20"] }
+interfaces = [{ subnet = "blue4", ip = "10.0.0.11" }]
+[[floating_ip]]
+floating_network = "out"
+floating_ip_address = "192.0.2.30"
+[[port]]
+name = "web"
+network = "blue"
+interface = { kind = "tap", name = "web" }
+fixed_ips = ["10.0.0.12", "10.0.0.200"]
+[[port]]
+name = "other"
+network = "red"
+interface = { kind = "tap", name = "other" }
+fixed_ips = ["10.0.0.13"]
+[[port]]
+name = "bare"
+network = "blue"
+interface = { kind = "tap", name = "bare", address = "10.0.0.14/24" }
+fixed_ips = []
+"#;
+
+    #[test]
+    fn pools_are_made_of_the_model() {
+        let model = crate::model::load(TEXT, "lab.toml").unwrap();
+        let mut places = Places::default();
+        for network in &model.networks {
+            places.networks.assign(&network.name);
+        }
+        let networks = networks(&model, &places);
+        let names: Vec<&str> = networks.iter().map(|network| network.name.as_str()).collect();
+        assert_eq!(names, ["blue", "out"]);
+        assert_eq!(Some(networks[1].network.0), places.networks.get(&networks[1].name));
+        let [(blue, settings)] = &networks[0].subnets[..] else { panic!("one subnet has DHCP") };
+        let address = |host: u8| Ipv4Addr::from([10, 0, 0, host]);
+        assert_eq!(blue.network, ["10.0.0.0/24".parse().unwrap(), "10.0.1.0/24".parse().unwrap()]);
+        assert_eq!(blue.ranges, [(address(10), address(49)), (address(100), address(159))]);
+        assert_eq!(blue.reserved, [1, 11, 12, 14, 200].map(address));
+        assert_eq!(blue.limits, limits(97));
+        assert_eq!((settings.prefix_len, settings.lease_time, settings.hostname.as_deref()), (24, 600, None));
+        assert_eq!((settings.router, settings.domain.as_deref()), (Some(address(1)), Some("lab.example")));
+        let out: Vec<u8> =
+            networks[1].subnets[0].0.reserved.iter().map(|address| address.octets()[3]).collect();
+        assert_eq!(out, [1, 20, 30]);
+    }
+}

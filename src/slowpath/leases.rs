@@ -120,7 +120,8 @@ pub struct Shown {
 /// least, is left to others as far as the pool has so many.
 pub fn limits(addresses: usize) -> Limits {
     let share = addresses / 16;
-    let (offers, declined) = (share.clamp(1, 64), share.clamp(1, 16));
+    // An offer too many takes back another one, so there must be some for clients that start together.
+    let (offers, declined) = ((addresses / 8).clamp(1, 64), share.clamp(1, 16));
     let leases = addresses.saturating_sub(offers + declined + share.max(1)).max(1);
     Limits { offers, leases, declined, ..Limits::default() }
 }
