@@ -294,7 +294,8 @@ fn a_full_disk_loses_nothing() {
     drop(leases);
     let leases = open(&directory).unwrap();
     let mut stored: Vec<_> = leases.stored().into_iter().map(|(_, address, _)| address).collect();
-    (stored.sort_unstable(), granted.sort_unstable());
+    stored.sort_unstable();
+    granted.sort_unstable();
     assert_eq!(stored, granted);
 }
 
