@@ -16,6 +16,9 @@ macro_rules! needs_system {
 mod between;
 mod change;
 mod crash;
+mod dhcp;
+mod dhcp_client;
+mod dhcp_v6;
 mod guest;
 mod host;
 mod lab;
