@@ -15,6 +15,7 @@ macro_rules! needs_system {
 
 mod between;
 mod change;
+mod cloud_init;
 mod crash;
 mod dhcp;
 mod dhcp_client;
@@ -24,6 +25,7 @@ mod host;
 mod lab;
 mod many;
 mod mesh;
+mod metadata;
 mod mistakes;
 mod ovs;
 mod raw;
