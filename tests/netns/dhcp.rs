@@ -96,17 +96,19 @@ fn every_client_gets_all_that_the_subnet_says() {
 #[test]
 fn a_lease_is_renewed_by_unicast_and_rebound_by_broadcast() {
     needs_system!();
-    let (mut lab, guest) = lab(ROUTER, "");
-    // udhcpc renews when it is told to.
+    // udhcpc renews when it is told to, on the link.
+    let (mut on_link, guest) = lab("", "");
     let client = Client::udhcpc(&guest, "");
     client.waits_for("bound", 1);
     client.signal(Signal::SIGUSR1);
     client.waits_for("renew", 1);
-    let before = counted(&lab, "consumed");
+    let before = counted(&on_link, "consumed");
     client.signal(Signal::SIGUSR2);
     client.waits_for("deconfig", 2);
-    eventually("the switch hears the release", || counted(&lab, "consumed") > before);
+    eventually("the switch hears the release", || counted(&on_link, "consumed") > before);
     drop(client);
+    on_link.stop();
+    let (mut lab, guest) = lab(ROUTER, "");
     // dhclient with timers of its own: first to the server's address, by the router.
     let timers = "supersede dhcp-renewal-time 2; supersede dhcp-rebinding-time 40;";
     let client = Client::dhclient(&guest, "-4", timers);
@@ -131,7 +133,8 @@ fn a_lease_is_renewed_by_unicast_and_rebound_by_broadcast() {
 fn a_client_that_has_an_address_is_told_the_rest() {
     needs_system!();
     let (mut lab, guest) = lab(ROUTER, "");
-    let client = Client::dhcpcd(&guest, "-4 --inform=10.0.0.10/24");
+    guest.ip("address add 10.0.0.10/24 dev eth0");
+    let client = Client::dhcpcd(&guest, "-4 --inform");
     let informed = client.waits_for("inform", 1);
     has(&informed, &["new_domain_name_servers"], "192.0.2.53 192.0.2.54");
     assert!(!informed.contains_key("new_dhcp_lease_time"), "{informed:#?}");
@@ -155,8 +158,11 @@ fn whose_address_has_changed_gets_the_new_one() {
     assert!(address(&guest).contains("10.0.0.77/24") && !address(&guest).contains("10.0.0.10/"));
     drop(client);
     // One that starts with an old lease at hand hears it at once.
-    let client = Client::dhclient(&guest, "-4", "send dhcp-requested-address 10.0.0.10;");
+    let old = "lease { interface \"eth0\"; fixed-address 10.0.0.10; option subnet-mask 255.255.255.0; renew never; \
+               rebind never; expire never; }";
+    let client = Client::dhclient_with(&guest, "-4", "", old);
     has(&client.waits_for("bound", 1), &["new_ip_address"], "10.0.0.77");
+    assert!(client.log().contains("DHCPNAK from 169.254.169.254"), "{}", client.log());
     drop(client);
     lab.stop();
 }

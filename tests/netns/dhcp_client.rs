@@ -75,6 +75,11 @@ impl Client {
 
     /// ISC's client; `more` is of its configuration.
     pub(crate) fn dhclient(ns: &Namespace, options: &str, more: &str) -> Client {
+        Client::dhclient_with(ns, options, more, "")
+    }
+
+    /// The same, with what it remembers of earlier.
+    pub(crate) fn dhclient_with(ns: &Namespace, options: &str, more: &str, leases: &str) -> Client {
         Client::start(ns, "dhclient", |command, directory, hook| {
             let file = |name: &str, text: &str| {
                 let path = directory.path().join(name);
@@ -85,7 +90,7 @@ impl Client {
             if !options.contains("-6") {
                 command.arg("-cf").arg(file("conf", &format!("{DHCLIENT}{more}")));
             }
-            command.arg("-lf").arg(file("leases", "")).arg("-pf").arg(file("pid", "")).arg("eth0");
+            command.arg("-lf").arg(file("leases", leases)).arg("-pf").arg(file("pid", "")).arg("eth0");
         })
     }
 
