@@ -94,6 +94,33 @@ fn every_client_gets_all_that_the_subnet_says() {
 }
 
 #[test]
+fn systemd_s_client_has_all_of_it_too() {
+    needs_system!();
+    require("networkctl");
+    let (mut lab, guest) = lab(ROUTER, "");
+    let client = Client::networkd(&guest);
+    let lease = client.networkd_lease();
+    for line in [
+        "ADDRESS=10.0.0.10",
+        "NETMASK=255.255.255.0",
+        "SERVER_ADDRESS=169.254.169.254",
+        "MTU=1450",
+        "LIFETIME=60",
+        "DNS=192.0.2.53 192.0.2.54",
+        "NTP=192.0.2.123",
+        "DOMAINNAME=blue.lab",
+        "HOSTNAME=web",
+        "CLASSLESS_ROUTES=198.51.100.0/24,10.0.0.9 169.254.169.254/32,10.0.0.1 0.0.0.0/0,10.0.0.1",
+    ] {
+        assert!(lease.lines().any(|found| found == line), "{line}: {lease}");
+    }
+    let route = "169.254.169.254 via 10.0.0.1 dev eth0 proto dhcp";
+    eventually("the guest has its routes", || guest.ip("-4 route show").contains(route));
+    drop(client);
+    lab.stop();
+}
+
+#[test]
 fn a_lease_is_renewed_by_unicast_and_rebound_by_broadcast() {
     needs_system!();
     // udhcpc renews when it is told to, on the link.

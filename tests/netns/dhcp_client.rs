@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::lab::Namespace;
+use crate::lab::{Namespace, eventually};
 
 /// Takes addresses and classless routes as udhcpc and dhclient give them, and writes down each event with its environment.
 const HOOK: &str = r#"#!/bin/sh
@@ -103,6 +103,31 @@ impl Client {
             command.args(["-o", "domain_name_servers,host_name,domain_name"]);
             command.args(options.split_whitespace());
         })
+    }
+
+    /// systemd's, without systemd: with a read-only /sys it does not wait for udev, and it can do without D-Bus.
+    pub(crate) fn networkd(ns: &Namespace) -> Client {
+        Client::start(ns, "unshare", |command, _, _| {
+            let settings =
+                "[Match]\nName=eth0\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n[DHCPv4]\nUseMTU=yes\n";
+            let private = "mount -t tmpfs t /run && mount -o remount,bind,ro /sys \
+                           && mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links \
+                           && chown -R systemd-network /run/systemd/netif \
+                           && echo \"$0\" > /run/systemd/network/10-eth0.network && exec /lib/systemd/systemd-networkd";
+            command.args(["-m", "sh", "-c", private, settings]);
+        })
+    }
+
+    /// Lines of the lease that networkd keeps, once it is there.
+    pub(crate) fn networkd_lease(&self) -> String {
+        let directory = format!("/proc/{}/root/run/systemd/netif/leases", self.child.id());
+        let mut lease = String::new();
+        eventually("networkd has a lease", || {
+            let files = fs::read_dir(&directory).into_iter().flatten().flatten();
+            lease = files.filter_map(|file| fs::read_to_string(file.path()).ok()).collect();
+            lease.contains("CLASSLESS_ROUTES=")
+        });
+        lease
     }
 
     pub(crate) fn log(&self) -> String {
