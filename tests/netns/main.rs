@@ -15,13 +15,18 @@ macro_rules! needs_system {
 
 mod between;
 mod change;
+mod cloud_init;
 mod crash;
+mod dhcp;
+mod dhcp_client;
+mod dhcp_v6;
 mod guest;
 mod guest_see;
 mod host;
 mod lab;
 mod many;
 mod mesh;
+mod metadata;
 mod mistakes;
 mod ovs;
 mod raw;
