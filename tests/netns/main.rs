@@ -14,9 +14,12 @@ macro_rules! needs_system {
 }
 
 mod between;
+mod boot;
 mod change;
 mod crash;
 mod guest;
+#[path = "../../benches/wire/guests.rs"]
+mod guests;
 mod host;
 mod lab;
 mod many;
