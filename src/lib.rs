@@ -21,7 +21,7 @@
 //! | [`daemon`] | wires it all: devices, changes, the control thread |
 //! | [`control`] | the API on the Unix socket, both sides of it |
 //! | [`worker`] | the loop: rx burst, process, tx burst; hand-off, idling, captures |
-//! | [`slowpath`] | what waits or keeps state for a client: metadata |
+//! | [`slowpath`] | what waits or keeps state for a client: metadata, leases out of pools |
 //! | [`dataplane`] | THE PATH, pure: what becomes of a frame |
 //! | [`ports`] | the devices: TAP, guest, AF_XDP, AF_PACKET, pcap, memory |
 //! | [`tables`] | a model compiled for look-up: immutable, one epoch each |

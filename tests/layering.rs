@@ -16,6 +16,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "worker",
             "slowpath",
             "dataplane",
+            "services",
             "tables",
             "model",
             "ports",

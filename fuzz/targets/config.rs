@@ -30,7 +30,11 @@ pub fn run(data: &[u8]) {
             let devices = devices.into_keys().map(|key| (key, device(()))).collect();
             let tables = compile(&model, &devices, &mut Places::default(), 1);
             let own = tables.ports.iter().flatten().filter(|port| {
-                !matches!(port.segments, Segments::Tunnel(_) | Segments::Resolver | Segments::Router(_))
+                let without_device = matches!(
+                    port.segments,
+                    Segments::Tunnel(_) | Segments::Resolver | Segments::Router(_) | Segments::Service
+                );
+                !without_device
             });
             assert_eq!(own.count(), devices.len());
             assert_eq!(tables.networks.iter().flatten().count(), model.networks.len());

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{MISTAKE, print};
-use crate::model;
+use crate::model::{self, Model};
 
 /// Check configuration files without starting anything.
 ///
@@ -30,12 +30,7 @@ impl Check {
             let text = fs::read_to_string(path).with_context(|| name.clone())?;
             match model::load(&text, &name) {
                 Ok(model) => {
-                    let (networks, ports) = (model.networks.len(), model.ports.len());
-                    let physical = model.physical_networks.len();
-                    let what = [(physical, "physical network"), (networks, "network"), (ports, "port")];
-                    let what =
-                        what.map(|(count, noun)| format!("{count} {noun}{}", plural(count))).join(", ");
-                    print(format_args!("{name}: {what}, no mistakes\n"))?;
+                    print(format_args!("{name}: {}, no mistakes\n", objects(&model)))?;
                 }
                 Err(diagnostics) => {
                     mistakes += diagnostics.len();
@@ -53,6 +48,38 @@ impl Check {
     }
 }
 
+/// How many objects there are of each kind; routing is told of where there is any.
+fn objects(model: &Model) -> String {
+    let always = [
+        (model.physical_networks.len(), "physical network"),
+        (model.networks.len(), "network"),
+        (model.ports.len(), "port"),
+    ];
+    let routing = [
+        (model.subnets.len(), "subnet"),
+        (model.routers.len(), "router"),
+        (model.floating_ips.len(), "floating IP"),
+    ];
+    let counts = always.into_iter().chain(routing.into_iter().filter(|(count, _)| *count > 0));
+    counts.map(|(count, noun)| format!("{count} {noun}{}", plural(count))).collect::<Vec<_>>().join(", ")
+}
+
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_counted_by_kind() {
+        let count = |text: &str| objects(&model::load(text, "f.toml").unwrap());
+        assert_eq!(count(""), "0 physical networks, 0 networks, 0 ports");
+        assert_eq!(count("[[network]]\nname = 'n'"), "0 physical networks, 1 network, 0 ports");
+        assert_eq!(
+            count(include_str!("../../config/router.toml")),
+            "1 physical network, 2 networks, 3 ports, 4 subnets, 1 router, 2 floating IPs"
+        );
+    }
 }

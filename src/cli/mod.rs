@@ -8,6 +8,7 @@ mod capture;
 mod check;
 mod demo;
 mod flush;
+mod hypervisor;
 mod reload;
 mod run;
 mod show;
@@ -35,6 +36,7 @@ Examples:
   nuswitch show tunnels                   which other hosts there are, and how much passes
   nuswitch show conntrack --guest web1    which connections of web1 are translated, and to what
   nuswitch capture web1 -w - | tcpdump -r -
+  qemu-system-x86_64 … $(nuswitch qemu web1)    give a guest its port
   nuswitch reload                         apply what changed in lab.toml
 
 Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.";
@@ -106,6 +108,10 @@ enum Command {
     Trace(trace::Trace),
     /// Record the frames of a port as pcapng, dropped ones with their reason
     Capture(capture::Capture),
+    /// Print the options of QEMU for the guest of a port
+    Qemu(hypervisor::Qemu),
+    /// Print the XML of libvirt for the guest of a port
+    Libvirt(hypervisor::Libvirt),
 }
 
 impl Cli {
@@ -121,6 +127,8 @@ impl Cli {
             Command::Flush(flush) => flush.execute(control),
             Command::Trace(trace) => trace.execute(control),
             Command::Capture(capture) => capture.execute(control),
+            Command::Qemu(qemu) => qemu.execute(control),
+            Command::Libvirt(libvirt) => libvirt.execute(control),
         };
         result.unwrap_or_else(|error| tell(&error))
     }
@@ -207,6 +215,14 @@ mod tests {
             "show nat --router edge",
             "show nat -o json",
             "show drops edge/public-v4",
+            "show metadata --port web1",
+            "show metadata -p web1 -o json",
+            "show metadata --port web1 --path /latest/user-data",
+            "show metadata --port web1 --path /latest/user-data -o json",
+            "show leases --network blue --port web1",
+            "show leases -o json",
+            "qemu web1",
+            "libvirt web1",
             "flush conntrack --port 53",
             "reload",
             "trace -p web1 eth",
@@ -220,6 +236,12 @@ mod tests {
             ("show ports nope", 1),
             ("show routes --router nope", 1),
             ("show conntrack --router nope", 1),
+            ("show metadata --port nope", 1),
+            ("show metadata --port web2", 1),
+            ("show metadata --port web1 --path /nope", 1),
+            ("show leases --network nope", 1),
+            ("qemu web2", 1),
+            ("libvirt nope", 1),
             ("flush conntrack --source nope", 1),
             ("show drops 2001:db8::12", 1),
             ("trace -p web9 ffff", 1),

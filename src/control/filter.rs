@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::view::{
-    Binding, Connection, Drop, FdbEntry, FloatingIp, Neighbour, Network, Port, PortForwarding, Problem,
-    Route, Router, Subnet,
+    Binding, Connection, Drop, FdbEntry, FloatingIp, Lease, Neighbour, Network, Port, PortForwarding,
+    Problem, Route, Router, Subnet,
 };
 use crate::types::Mac;
 
@@ -30,6 +30,7 @@ impl Resource for Network {
         "segmentation_id",
         "mtu",
         "mac_limit",
+        "dns_domain",
         "macs",
         "status",
     ];
@@ -50,7 +51,7 @@ impl Resource for Port {
         "status_reason",
         "admin_state_up",
     ];
-    const COMPOUNDS: &[&str] = &["trunk", "interface", "counters"];
+    const COMPOUNDS: &[&str] = &["trunk", "interface", "extra_dhcp_opts", "counters"];
 }
 
 impl Resource for FdbEntry {
@@ -65,6 +66,23 @@ impl Resource for Drop {
     const COMPOUNDS: &[&str] = &[];
 }
 
+impl Resource for Lease {
+    const COLLECTION: &str = "leases";
+    const SCALARS: &[&str] = &[
+        "network",
+        "subnet",
+        "port",
+        "mac_address",
+        "ip_address",
+        "hostname",
+        "lease_time",
+        "kind",
+        "state",
+        "expires_in",
+    ];
+    const COMPOUNDS: &[&str] = &[];
+}
+
 impl Resource for Router {
     const COLLECTION: &str = "routers";
     const SCALARS: &[&str] =
@@ -74,9 +92,19 @@ impl Resource for Router {
 
 impl Resource for Subnet {
     const COLLECTION: &str = "subnets";
-    const SCALARS: &[&str] =
-        &["id", "name", "network_id", "network", "ip_version", "cidr", "gateway_ip", "enable_dhcp"];
-    const COMPOUNDS: &[&str] = &["allocation_pools"];
+    const SCALARS: &[&str] = &[
+        "id",
+        "name",
+        "network_id",
+        "network",
+        "ip_version",
+        "cidr",
+        "gateway_ip",
+        "enable_dhcp",
+        "ipv6_ra_mode",
+        "ipv6_address_mode",
+    ];
+    const COMPOUNDS: &[&str] = &["allocation_pools", "dns_nameservers", "ntp_servers", "host_routes"];
 }
 
 impl Resource for FloatingIp {

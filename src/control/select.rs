@@ -1,4 +1,4 @@
-//! Which connections or bindings a request is about, and which page of them. There may be a million, so they are picked where
+//! Which object a request is about: [`find`]. And which connections or bindings, and which page of them. There may be a million, so they are picked where
 //! they are, and listed in pages as the Neutron API has them: `limit`, `marker`, and a link to the next page.
 //!
 //! Names are resolved by the switch; what is malformed is refused here.
@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::client::encode;
 use super::filter::{self, Resource};
@@ -16,6 +17,39 @@ use super::view::Problem;
 
 /// Most objects of a page, and as many as it has if nothing else is said.
 pub const PAGE: usize = 5000;
+
+/// Fewest digits of an ID that stand for all of it.
+const ID_PREFIX: usize = 4;
+
+/// The object of this name; else of this ID; else of the only ID that begins so, with four digits or more.
+///
+/// # Errors
+/// 404 when there is none, 409 when several IDs begin so.
+pub fn find<T>(all: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> (&str, Uuid)) -> Result<T, Problem> {
+    let named = all.iter().position(|one| of(one).0 == name);
+    let mut begin = all.iter().enumerate().filter(|(_, one)| begins(of(one).1, name)).map(|(place, _)| place);
+    let place = match (named, begin.next(), begin.next()) {
+        (Some(place), ..) | (None, Some(place), None) => place,
+        (None, None, _) => return Err(Problem::not_found(kind, name)),
+        (None, Some(_), Some(_)) => {
+            let message = format!("More than one {kind} has an ID that begins with {name}.");
+            return Err(Problem::new(409, "Conflict", message));
+        }
+    };
+    drop(begin);
+    all.into_iter().nth(place).ok_or_else(|| Problem::not_found(kind, name))
+}
+
+/// Whether an ID is this one, in any of its spellings, or begins so, with hyphens or without.
+fn begins(id: Uuid, text: &str) -> bool {
+    if let Ok(whole) = Uuid::try_parse(text) {
+        return whole == id;
+    }
+    let text = text.to_ascii_lowercase();
+    let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+    digits >= ID_PREFIX
+        && (id.hyphenated().to_string().starts_with(&text) || id.simple().to_string().starts_with(&text))
+}
 
 /// Which connections: of each kind that is not empty, one must be true.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -226,6 +260,34 @@ mod tests {
     fn query(text: &str) -> Vec<(String, String)> {
         let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.into(), value.into()));
         text.split('&').filter_map(pair).collect()
+    }
+
+    #[test]
+    fn an_object_is_found_by_its_name_its_id_or_how_that_begins() {
+        let id = |number: u128| Uuid::from_u128(number << 96);
+        let all = [("web1", id(0x1111_2222)), ("web2", id(0x1111_3333)), ("11113", id(0x4444_0000))];
+        let find = |name: &str| {
+            let found = find(all.to_vec(), "Port", name, |(name, id)| (*name, *id));
+            found.map(|(name, _)| name).map_err(|problem| problem.status)
+        };
+        for (name, expected) in [
+            ("web2", Ok("web2")),
+            ("11112222-0000-0000-0000-000000000000", Ok("web1")),
+            ("{11112222-0000-0000-0000-000000000000}", Ok("web1")),
+            ("11112", Ok("web1")),
+            ("111122220", Ok("web1")),
+            ("11112222-0", Ok("web1")),
+            ("11113", Ok("11113")),
+            ("111133", Ok("web2")),
+            ("1111", Err(409)),
+            ("444", Err(404)),
+            ("4444", Ok("11113")),
+            ("", Err(404)),
+            ("----", Err(404)),
+            ("11112222-0000-0000-0000-0000000000001", Err(404)),
+        ] {
+            assert_eq!(find(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! next request or a body. Who may open the socket may do everything: its file's mode and group are the protection, so
 //! a client that keeps connections busy harms other clients of the socket only, never the traffic.
 
+mod guest;
 mod router;
 
 use std::convert::Infallible;
@@ -31,7 +32,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::select::{BindingFilter, ConnectionFilter, Marker, Page};
+use super::select::{BindingFilter, ConnectionFilter, Marker, Page, find};
 use super::socket::ControlSocket;
 use super::view::{
     self, Drop, FdbEntry, Network, Port, Problem, ReloadReport, Status, Trace, TraceRequest, Tunnels,
@@ -131,6 +132,27 @@ pub trait Switch: Send + Sync + 'static {
         &self,
         filter: &ConnectionFilter,
     ) -> impl Future<Output = Result<Follow, Problem>> + Send;
+
+    /// What a hypervisor must know of a `guest` port.
+    ///
+    /// # Errors
+    /// 409: it is of another kind.
+    fn guest_port(&self, port: &str) -> Result<view::GuestPort, Problem>;
+
+    /// All that the metadata service tells the guest of a port.
+    ///
+    /// # Errors
+    /// 409: it tells it nothing.
+    fn metadata(&self, port: &str) -> Result<Vec<view::Document>, Problem>;
+
+    /// What the guest of a port gets for a path: its MIME type and its bytes.
+    ///
+    /// # Errors
+    /// As [`Switch::metadata`]; 404: there is no such document.
+    fn metadata_document(&self, port: &str, path: &str) -> Result<(&'static str, Bytes), Problem>;
+
+    /// Addresses that DHCP gives.
+    fn leases(&self) -> impl Future<Output = Vec<view::Lease>> + Send;
 
     /// Begins to capture a port: at most `snaplen` bytes of each frame; with `inner`, frames in tunnels without these, and
     /// no others.
@@ -240,6 +262,7 @@ fn router<S: Switch>(switch: Arc<S>) -> Router {
         .route("/v1/reload", post(reload::<S>))
         .route("/v1/trace", post(trace::<S>))
         .route("/v1/capture/{port}", get(capture::<S>))
+        .merge(guest::routes())
         .merge(router::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
@@ -300,15 +323,6 @@ async fn ports<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Answer {
 
 fn find_port<S: Switch>(app: &App<S>, name: &str) -> Result<Port, Problem> {
     find(app.switch.ports(), "Port", name, |port| (&port.name, port.id))
-}
-
-/// The object of this name or ID.
-fn find<T>(all: Vec<T>, kind: &str, name: &str, of: impl Fn(&T) -> (&str, uuid::Uuid)) -> Result<T, Problem> {
-    let is = |one: &T| {
-        let (own, id) = of(one);
-        own == name || is_id(id, name)
-    };
-    all.into_iter().find(is).ok_or_else(|| Problem::not_found(kind, name))
 }
 
 fn is_id(id: uuid::Uuid, name: &str) -> bool {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use axum::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -22,8 +23,10 @@ use super::view::*;
 use crate::pcapng::{Blocks, CaptureRecord, Direction};
 use crate::stats::{DropReason, PortCounters, PortSnapshot};
 
+mod guest;
 mod router;
 
+pub(crate) use guest::*;
 pub(crate) use router::*;
 
 #[derive(Default)]
@@ -51,6 +54,7 @@ fn fake_network(name: &str, vlan: u32) -> Network {
         segmentation_id: Some(vlan),
         mtu: 1500,
         mac_limit: 8192,
+        dns_domain: None,
         macs: 2,
         status: State::Active,
     }
@@ -80,6 +84,7 @@ fn fake_port(name: &str, id: u128) -> Port {
         status: State::Active,
         status_reason: None,
         admin_state_up: true,
+        extra_dhcp_opts: Vec::new(),
         counters: counters.snapshot(),
     }
 }
@@ -194,7 +199,9 @@ impl Switch for Fake {
 
     fn status(&self) -> Status {
         let (version, config) = ("0.1.0".into(), "lab.toml".into());
-        Status { version, pid: std::process::id(), uptime_seconds: 5, config, epoch: 1, workers: Vec::new() }
+        let metadata = [("requests_2xx".to_owned(), 7)].into();
+        let (pid, workers) = (std::process::id(), Vec::new());
+        Status { version, pid, uptime_seconds: 5, config, epoch: 1, workers, metadata }
     }
 
     fn networks(&self) -> Vec<Network> {
@@ -207,6 +214,22 @@ impl Switch for Fake {
 
     fn tunnels(&self) -> Tunnels {
         fake_tunnels()
+    }
+
+    fn guest_port(&self, port: &str) -> Result<GuestPort, Problem> {
+        fake_guest_port(port)
+    }
+
+    fn metadata(&self, port: &str) -> Result<Vec<Document>, Problem> {
+        fake_documents(port)
+    }
+
+    fn metadata_document(&self, port: &str, path: &str) -> Result<(&'static str, Bytes), Problem> {
+        fake_document(port, path)
+    }
+
+    async fn leases(&self) -> Vec<Lease> {
+        fake_leases()
     }
 
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {

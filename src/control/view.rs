@@ -3,8 +3,10 @@
 //!
 //! A field that does not apply is `null`, never left out: clients can rely on every key.
 
+mod guest;
 mod router;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use crate::model;
 use crate::ports::Details;
 use crate::stats::PortSnapshot;
 use crate::types::Mac;
+pub use guest::*;
 pub use router::*;
 
 /// The process: `GET /v1/status`.
@@ -31,6 +34,8 @@ pub struct Status {
     pub epoch: u64,
     /// The workers in the order of `switch.workers`.
     pub workers: Vec<Worker>,
+    /// What the metadata service has counted since the start, by names that stay; what is zero is left out.
+    pub metadata: BTreeMap<String, u64>,
 }
 
 /// What a worker is doing.
@@ -98,6 +103,8 @@ pub struct Network {
     pub mtu: u16,
     /// Most learned MACs.
     pub mac_limit: u32,
+    /// The domain that guests are told, without a dot at its end.
+    pub dns_domain: Option<String>,
     /// Learned MACs now.
     pub macs: u32,
     /// Always active: a network has no device of its own that could fail.
@@ -123,6 +130,7 @@ impl Network {
             segmentation_id,
             mtu: network.mtu,
             mac_limit: network.mac_limit,
+            dns_domain: network.dns_domain.clone(),
             macs,
             status: State::Active,
         }
@@ -205,6 +213,8 @@ pub struct Port {
     pub status_reason: Option<String>,
     /// False: switched off by the configuration.
     pub admin_state_up: bool,
+    /// Options that DHCP gives its guest besides, or instead of what it would give.
+    pub extra_dhcp_opts: Vec<ExtraDhcpOpt>,
     /// Since the port was made.
     pub counters: PortSnapshot,
 }

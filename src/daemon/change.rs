@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::devices::{Failure, Opened, fits};
-use super::guests;
 use super::state::{Slot, State};
+use super::{guests, leases};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
 use crate::ports::Caps;
@@ -22,7 +22,10 @@ use crate::types::WorkerIdx;
 const NO_CAPS: Caps = Caps { checksum: false, tso: false, uso: false, mtu: 0 };
 
 /// Reads and validates a file.
-pub(super) fn load(path: &Path) -> Result<Model, Problem> {
+///
+/// # Errors
+/// 400, with every mistake in it.
+pub fn load(path: &Path) -> Result<Model, Problem> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Problem::invalid(format!("cannot read {}: {error}", path.display())))?;
     model::load(&text, &path.display().to_string()).map_err(|mistakes| {
@@ -90,6 +93,8 @@ impl State {
         self.model = new;
         self.guests = guests;
         self.publish();
+        // Only by a change that succeeds: leases of a network that is gone are lost.
+        self.slow_path.configure_leases(leases::networks(&self.model, &self.places));
         self.forget();
         let changes: Vec<String> = diff.to_string().lines().map(str::to_owned).collect();
         Ok(ReloadReport { changes, epoch: self.epoch })

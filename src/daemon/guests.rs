@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::control::view::Problem;
+use crate::control::view::{Document, Problem};
 use crate::model::{
     Attachment, AttachmentKey, FixedIp, Ipv6Mode, MetadataMode, Model, Network, Port, Subnet,
 };
-use crate::slowpath::metadata::{By, Guest, Mode, Nic, NicAddress, Proxy, Settings};
+use crate::slowpath::metadata::{self, By, Guest, Mode, Nic, NicAddress, Proxy, Settings};
 use crate::tables::compile::Places;
 use crate::types::PortIdx;
 
@@ -49,6 +49,50 @@ pub(super) fn settings(guests: &Guests, model: &Model, places: &Places) -> Setti
     Settings {
         guests: guests.iter().filter_map(|(name, guest)| Some((slot(name)?, guest.clone()))).collect(),
         proxy,
+    }
+}
+
+/// Every document that a guest gets.
+pub(super) fn documents(guest: &Guest) -> Vec<Document> {
+    let document = |(path, _): (String, String)| {
+        let (kind, body) = metadata::document(guest, &path)?;
+        Some(Document::of(&path, kind, &body))
+    };
+    metadata::tree(guest).into_iter().filter_map(document).collect()
+}
+
+/// The guest of a port, if it is us who answer it.
+///
+/// # Errors
+/// 409, with who does, or why nobody.
+pub(super) fn built_in(
+    guest: Option<&Arc<Guest>>,
+    port: &Port,
+    model: &Model,
+) -> Result<Arc<Guest>, Problem> {
+    let name = &port.name;
+    let refused =
+        |message: String, detail: &str| Problem::new(409, "NoMetadata", message).with_detail(detail);
+    match (guest, &port.attachment) {
+        (Some(guest), _) if guest.mode == Mode::BuiltIn => Ok(guest.clone()),
+        (Some(_), _) => {
+            let nova = model.metadata.nova.as_ref();
+            let nova = nova.map_or_else(String::new, |nova| format!(" at {}:{}", nova.host, nova.port));
+            let message = format!("Metadata of port {name} comes from the Nova{nova}: only that knows it.");
+            Err(refused(message, "`metadata = \"builtin\"` of its network makes the switch answer."))
+        }
+        (None, Attachment::Trunk { .. }) => {
+            let message = format!("Port {name} is a trunk: there is no one guest behind it.");
+            Err(refused(message, "Metadata is for ports with a `network`."))
+        }
+        (None, Attachment::Access(_)) if port.mac_address.is_none() => {
+            let message = format!("Port {name} has no MAC: nobody knows what is behind it.");
+            Err(refused(message, "Give the port a `mac_address`, and its guest gets metadata."))
+        }
+        (None, Attachment::Access(network)) => {
+            let message = format!("Network {network} of port {name} has no metadata.");
+            Err(refused(message, "It says `metadata = \"off\"`, or [metadata] `mode = \"off\"`."))
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod connections;
 mod devices;
 mod guests;
 mod journal;
+mod leases;
+mod leases_view;
 mod routers;
 mod state;
 pub mod trace;
@@ -30,7 +32,7 @@ use crate::control::view::Problem;
 use crate::dataplane::underlay::Note;
 use crate::ports::link::{LinkEvent, LinkMonitor};
 use crate::worker::Notice;
-use change::load;
+pub use change::load;
 use state::Daemon;
 
 /// How often devices that are missing are looked for, besides when the kernel tells of one.

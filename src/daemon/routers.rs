@@ -185,9 +185,24 @@ pub(super) fn subnets(model: &Model) -> Vec<Subnet> {
             .iter()
             .map(|&(start, end)| AllocationPool { start, end })
             .collect(),
-        enable_dhcp: false,
+        enable_dhcp: subnet.enable_dhcp,
+        dns_nameservers: subnet.dns_nameservers.clone(),
+        ntp_servers: subnet.ntp_servers.clone(),
+        host_routes: subnet.host_routes.iter().map(extra_route).collect(),
+        ipv6_ra_mode: subnet.ipv6_ra_mode.map(ipv6_mode),
+        ipv6_address_mode: subnet.ipv6_address_mode.map(ipv6_mode),
     };
     model.subnets.iter().map(view).collect()
+}
+
+/// As Neutron spells it, and the configuration.
+fn ipv6_mode(mode: model::Ipv6Mode) -> String {
+    match mode {
+        model::Ipv6Mode::Slaac => "slaac",
+        model::Ipv6Mode::Dhcpv6Stateful => "dhcpv6-stateful",
+        model::Ipv6Mode::Dhcpv6Stateless => "dhcpv6-stateless",
+    }
+    .to_owned()
 }
 
 /// `8080`, or `6000:6009` as Neutron writes ranges.

@@ -18,7 +18,9 @@ use crate::dataplane::serve::Punt;
 use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
 use crate::ports::Details;
+use crate::slowpath::leases::Leases;
 use crate::slowpath::{self, SlowPath};
+use crate::tables::Tables;
 use crate::tables::compile::{Device, Places, compile};
 use crate::types::{Instant, NetIdx, PortIdx};
 use crate::worker::Notice;
@@ -66,6 +68,7 @@ impl Daemon {
         notices: UnboundedSender<Notice>,
     ) -> anyhow::Result<Daemon> {
         let started = Clock::now();
+        let leases = Leases::open(model.switch.state.as_deref())?;
         let (punts, punted) = mpsc::channel(slowpath::WAITING);
         let workers = Workers::start(&model.switch, started, &notices, &punts)?;
         let (mesh, tables) = (workers.mesh().clone(), workers.published());
@@ -73,7 +76,8 @@ impl Daemon {
             let owner = tables.load().port(answer.ingress).map(|port| port.worker);
             owner.is_some_and(|worker| mesh.answer(worker, answer))
         };
-        let slow_path = SlowPath::start(punted, answer, secret()?).context("cannot start the slow path")?;
+        let slow_path =
+            SlowPath::start(punted, answer, secret()?, leases).context("cannot start the slow path")?;
         let journal = Journal::open(&model.switch.control)?;
         let load = vec![(Load::default(), None, None); workers.len()];
         // What only a restart changes, this start makes.
@@ -314,7 +318,24 @@ impl State {
         }
     }
 
+    /// Routers that advertise themselves say that they are none any more (RFC 4861, 6.2.5).
+    fn withdraw_routers(&mut self) {
+        let mut tables = Tables::clone(&self.workers.tables());
+        let mut advertise = false;
+        for port in tables.ports.iter_mut().flatten() {
+            let does = port.interface().is_some_and(|interface| interface.ra.is_some());
+            port.up &= !does;
+            advertise |= does;
+        }
+        if advertise {
+            self.epoch += 1;
+            tables.epoch = self.epoch;
+            self.workers.publish(tables);
+        }
+    }
+
     fn close_all(&mut self) {
+        self.withdraw_routers();
         self.workers.stop();
         // It ends when they are gone.
         self.slow_path.join();

@@ -184,6 +184,7 @@ name = "here"
             status: if up { State::Active } else { State::Down },
             status_reason: (!up).then(|| "no device under0".to_owned()),
             admin_state_up: true,
+            extra_dhcp_opts: Vec::new(),
             counters: PortCounters::default().snapshot(),
         }
     }

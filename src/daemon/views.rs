@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use tokio::sync::mpsc;
 
 use super::change::{load, short_mtu};
 use super::devices::describe;
 use super::state::{Daemon, Slot, State};
 use super::trace::{Known, Live, Traced};
-use super::{routers, trace, tunnels};
+use super::{guests, leases_view, routers, trace, tunnels};
 use crate::control::select::{BindingFilter, ConnectionFilter, Marker, Page};
 use crate::control::server::{Capture, Follow, Switch};
 use crate::control::view::{
-    Binding, Connection, FdbEntry, FdbKind, FloatingIp, Interface, Nat, Neighbour, Network, Port, Problem,
-    ReloadReport, Role, Route, Router, State as Status_, Status, Subnet, Trace, Trunk, Tunnels, Worker,
-    WorkerState,
+    Binding, Connection, Document, FdbEntry, FdbKind, FloatingIp, GuestPort, Interface, Lease, Nat,
+    Neighbour, Network, Port, Problem, ReloadReport, Role, Route, Router, State as Status_, Status, Subnet,
+    Trace, Trunk, Tunnels, Worker, WorkerState,
 };
 use crate::dataplane::tracer::Look;
 use crate::model::{self, Attachment, AttachmentKey};
+use crate::slowpath::metadata;
 use crate::stats::PortSnapshot;
 use crate::tables::Tables;
 use crate::types::{Instant, PortIdx, RouterIdx, WorkerIdx};
@@ -40,6 +43,10 @@ impl Switch for Daemon {
             config: self.config(),
             epoch: state.epoch,
             workers: (0..state.workers.links().len()).map(|index| state.worker(index)).collect(),
+            metadata: (state.slow_path.counters().rows().into_iter())
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect(),
         }
     }
 
@@ -116,6 +123,37 @@ impl Switch for Daemon {
 
     async fn follow_connections(&self, filter: &ConnectionFilter) -> Result<Follow, Problem> {
         self.follow(filter)
+    }
+
+    fn guest_port(&self, port: &str) -> Result<GuestPort, Problem> {
+        let state = self.state();
+        let found = state.model.ports.iter().find(|known| known.name == port);
+        GuestPort::of(&state.model, found.ok_or_else(|| no_port_of_its_own(port))?)
+    }
+
+    fn metadata(&self, port: &str) -> Result<Vec<Document>, Problem> {
+        let guest = self.state().guest(port)?;
+        Ok(guests::documents(&guest))
+    }
+
+    fn metadata_document(&self, port: &str, path: &str) -> Result<(&'static str, Bytes), Problem> {
+        let guest = self.state().guest(port)?;
+        metadata::document(&guest, path).ok_or_else(|| {
+            let message = format!("The guest of port {port} has no document {path}.");
+            let detail = format!("`nuswitch show metadata --port {port}` lists those that it has.");
+            Problem::new(404, "DocumentNotFound", message).with_detail(detail)
+        })
+    }
+
+    async fn leases(&self) -> Vec<Lease> {
+        let asked = self.state().slow_path.leases();
+        let shown = asked.await;
+        let state = self.state();
+        let tables = state.workers.tables();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let shown = shown.into_iter();
+        let dynamic = shown.filter_map(|shown| leases_view::dynamic(shown, &state.model, &tables, now));
+        leases_view::leases(&state.model, dynamic.collect())
     }
 
     async fn fdb(&self) -> Result<Vec<FdbEntry>, Problem> {
@@ -277,8 +315,20 @@ impl State {
                 slot.reason.clone().or_else(|| Some("admin_state_up = false".to_owned()))
             },
             admin_state_up,
+            extra_dhcp_opts: port
+                .map_or_else(Vec::new, |port| port.extra_dhcp_opts.iter().map(Into::into).collect()),
             counters: slot.device.counters.snapshot(),
         })
+    }
+
+    /// What the metadata service tells the guest of a port now.
+    fn guest(&self, port: &str) -> Result<Arc<metadata::Guest>, Problem> {
+        let found = self.model.ports.iter().find(|known| known.name == port);
+        let found = found.ok_or_else(|| no_port_of_its_own(port))?;
+        let settings = self.slow_path.settings();
+        let slot = self.places.ports.get(&AttachmentKey::Port(port.to_owned()));
+        let guest = slot.and_then(|slot| settings.guests.get(&PortIdx(slot)));
+        guests::built_in(guest, found, &self.model)
     }
 
     /// The slot and the worker of a device, by the name of its port, in the order of [`Switch::ports`].
@@ -322,6 +372,13 @@ impl Daemon {
             _ => None,
         })
     }
+}
+
+/// The name is that of a physical network's device, or of the overlay's.
+fn no_port_of_its_own(name: &str) -> Problem {
+    let message =
+        format!("{name} is the device of a physical network or of the overlay: no guest is behind it.");
+    Problem::new(409, "NoGuestPort", message)
 }
 
 fn name(key: &AttachmentKey) -> &str {

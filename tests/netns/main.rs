@@ -18,6 +18,7 @@ mod boot;
 mod change;
 mod crash;
 mod guest;
+mod guest_see;
 #[path = "../../benches/wire/guests.rs"]
 mod guests;
 mod host;

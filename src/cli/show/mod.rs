@@ -1,6 +1,8 @@
 //! `nuswitch show`: one file for each kind of thing that there is much to say about.
 
 mod conntrack;
+mod leases;
+mod metadata;
 mod nat;
 mod ports;
 mod router;
@@ -33,6 +35,8 @@ Examples:
   nuswitch show conntrack --guest web1 --protocol tcp
   nuswitch show conntrack --follow    connections as they begin, change and end
   nuswitch show nat                   who is translated to what, and how much room is left
+  nuswitch show metadata -p web1      what the guest of web1 is told of itself
+  nuswitch show leases                which addresses DHCP gives, and to whom
   nuswitch show tunnels               the local VTEP, its peers, and what passes
   nuswitch show ports -o json | jq '.[].counters.rx_frames'
 
@@ -78,6 +82,10 @@ enum What {
     Neighbours(router::Neighbours),
     /// Tracked connections of routers
     Conntrack(conntrack::Show),
+    /// What a guest is told by the metadata service, document by document
+    Metadata(metadata::Show),
+    /// Addresses that DHCP gives: those of ports, and those out of pools
+    Leases(leases::Show),
     /// What routers translate: SNAT addresses, floating IPs, forwarded ports, bindings
     Nat(nat::Show),
 }
@@ -124,6 +132,8 @@ impl Show {
             What::Routes(of) => list(output, of.routes(&client)?, router::routes)?,
             What::Neighbours(of) => list(output, of.neighbours(&client)?, router::neighbours)?,
             What::Conntrack(show) => return show.execute(&client, output),
+            What::Metadata(show) => return show.execute(&client, output),
+            What::Leases(show) => list(output, show.leases(&client)?, leases::table)?,
             What::Nat(show) => return show.execute(&client, output),
         };
         print(text)?;
@@ -241,6 +251,13 @@ fn status(status: &Status) -> String {
         ]);
     }
     text.push_str(&table.to_string());
+    if !status.metadata.is_empty() {
+        let mut table = Table::new(&[("metadata", Left), ("count", Right)]);
+        for (name, &number) in &status.metadata {
+            table.row([name.clone(), count(number)]);
+        }
+        text.push_str(&format!("\n{table}"));
+    }
     text
 }
 
@@ -316,6 +333,8 @@ fn drops(drops: &[Drop]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -334,8 +353,8 @@ mod tests {
             total_buffers: 16_384,
         };
         let (version, config) = ("0.1.0".to_owned(), "lab.toml".to_owned());
-        let status =
-            Status { version, pid: 7, uptime_seconds: 3_700, config, epoch: 3, workers: vec![worker] };
+        let (workers, metadata) = (vec![worker], BTreeMap::new());
+        let status = Status { version, pid: 7, uptime_seconds: 3_700, config, epoch: 3, workers, metadata };
         let expected = "\
 nuswitch 0.1.0, pid 7, up 1h01m
 configuration lab.toml, epoch 3
@@ -344,6 +363,14 @@ WORKER  CPU  STATE    BUSY  CYCLES/FRAME  PORTS    RX  TURNS  HANDOFF DROPS  FRE
      0    2  polling   42%           812      2  1.0k   5.0M              0   16000/16384
 ";
         assert_eq!(super::status(&status), expected);
+        let counters = [("requests_4xx".to_owned(), 2), ("connections".to_owned(), 12_345)];
+        let served = Status { metadata: counters.into(), ..status };
+        let more = "
+METADATA      COUNT
+connections   12.3k
+requests_4xx      2
+";
+        assert_eq!(super::status(&served), format!("{expected}{more}"));
     }
 
     #[test]

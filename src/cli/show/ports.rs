@@ -119,6 +119,7 @@ mod tests {
             status: State::Active,
             status_reason: None,
             admin_state_up: true,
+            extra_dhcp_opts: Vec::new(),
             counters: counters.snapshot(),
         }
     }

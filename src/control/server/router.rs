@@ -15,9 +15,9 @@ use axum::{Json, Router};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Answer, App, PIECE, Pairs, Switch, find, is_id, pairs};
+use super::{Answer, App, PIECE, Pairs, Switch, is_id, pairs};
 use crate::control::filter;
-use crate::control::select::{BindingFilter, ConnectionFilter, PageQuery, pick};
+use crate::control::select::{BindingFilter, ConnectionFilter, PageQuery, find, pick};
 use crate::control::view::{ConnectionEvent, FloatingIp, Flushed, Nat, Problem};
 
 /// Most who follow connections at once.

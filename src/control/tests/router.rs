@@ -64,7 +64,15 @@ pub(crate) fn fake_subnet() -> Subnet {
             start: "203.0.113.100".parse().unwrap(),
             end: "203.0.113.199".parse().unwrap(),
         }],
-        enable_dhcp: false,
+        enable_dhcp: true,
+        dns_nameservers: vec!["203.0.113.53".parse().unwrap()],
+        ntp_servers: Vec::new(),
+        host_routes: vec![ExtraRoute {
+            destination: "198.51.100.0/24".into(),
+            nexthop: "203.0.113.9".parse().unwrap(),
+        }],
+        ipv6_ra_mode: None,
+        ipv6_address_mode: None,
     }
 }
 

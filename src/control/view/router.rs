@@ -61,7 +61,7 @@ pub struct FixedIp {
     pub ip_address: IpAddr,
 }
 
-/// An extra route of a router.
+/// An extra route of a router, or a route that guests are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtraRoute {
     /// Where to.
@@ -108,8 +108,18 @@ pub struct Subnet {
     pub gateway_ip: Option<IpAddr>,
     /// Ranges that addresses are handed out from.
     pub allocation_pools: Vec<AllocationPool>,
-    /// Always false: the switch answers no DHCP.
+    /// Whether guests are told their addresses.
     pub enable_dhcp: bool,
+    /// DNS servers that guests are told.
+    pub dns_nameservers: Vec<IpAddr>,
+    /// NTP servers that guests are told.
+    pub ntp_servers: Vec<IpAddr>,
+    /// Routes that guests are told.
+    pub host_routes: Vec<ExtraRoute>,
+    /// What our routers advertise: `slaac`, `dhcpv6-stateful` or `dhcpv6-stateless`.
+    pub ipv6_ra_mode: Option<String>,
+    /// How guests get their addresses, one of the same.
+    pub ipv6_address_mode: Option<String>,
 }
 
 /// A range of addresses, both ends included.

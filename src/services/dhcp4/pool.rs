@@ -32,6 +32,10 @@ use super::{Answered, Refused};
 use crate::types::{Mac, PortIdx};
 use crate::wire::dhcp4::{ETHERNET, MessageType};
 
+mod subnets;
+
+pub use subnets::{Subnet, answer_in};
+
 /// Seconds that an offer holds.
 pub const OFFER_TIME: u64 = 60;
 /// Seconds that a declined address is held back.
@@ -201,6 +205,16 @@ impl Pool {
         }
     }
 
+    /// What it was told to give.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What an address is in; none where it is fresh or not the pool's.
+    pub fn get(&self, address: Ipv4Addr) -> Option<&Entry> {
+        self.entries.get(&address.to_bits())
+    }
+
     /// All entries in order of their addresses, also those whose time is over.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values()
@@ -366,19 +380,23 @@ pub fn answer(
     if request.is_relayed() && !pool.config.subnet.contains(&giaddr) {
         return Err(Refused::NoLease);
     }
-    let client = match request.client_id {
-        Some(id) => id.pieces().flatten().copied().collect(),
-        None => [&[ETHERNET][..], &request.mac.0].concat().into(),
-    };
     let options = pool.compile(settings);
     let mtu = if settings.mtu == 0 { MTU } else { settings.mtu };
-    let asked = Asked { request: &request, client, options, ingress, now, mtu };
+    let asked = Asked { request: &request, client: client(&request), options, ingress, now, mtu };
     match request.kind {
         MessageType::Discover => asked.discover(pool, reply),
         MessageType::Request => asked.request(pool, reply),
         MessageType::Inform => asked.inform(pool, reply),
         MessageType::Decline | MessageType::Release => asked.give_up(pool),
         MessageType::Offer | MessageType::Ack | MessageType::Nak => Err(Refused::NotARequest),
+    }
+}
+
+/// Who a client is (RFC 2131, 4.2).
+fn client(request: &Request<'_>) -> Box<[u8]> {
+    match request.client_id {
+        Some(id) => id.pieces().flatten().copied().collect(),
+        None => [&[ETHERNET][..], &request.mac.0].concat().into(),
     }
 }
 

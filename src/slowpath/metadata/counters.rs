@@ -1,23 +1,7 @@
 //! What the service counts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counters of the service. They only grow, and are read from any thread.
-        #[derive(Debug, Default)]
-        pub struct Counters {
-            $($(#[$doc])* pub $name: AtomicU64,)*
-        }
-
-        impl Counters {
-            /// All counters, by their stable names.
-            pub fn rows(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)*]
-            }
-        }
-    };
-}
+pub(super) use crate::slowpath::counters::count;
+use crate::slowpath::counters::counters;
 
 counters! {
     /// TCP connections that were opened.
@@ -72,9 +56,4 @@ counters! {
     dropped_memory,
     /// Dropped: too many guests at once.
     dropped_guests,
-}
-
-/// One more.
-pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }

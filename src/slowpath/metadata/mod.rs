@@ -53,7 +53,7 @@ mod stream;
 mod tests;
 mod token;
 
-pub use builtin::tree;
+pub use builtin::{document, tree};
 pub use counters::Counters;
 pub use service::Service;
 

@@ -70,6 +70,11 @@ pub fn tree(guest: &Guest) -> Vec<(String, String)> {
     paths.into_iter().filter_map(read).collect()
 }
 
+/// What a guest gets for a path: its MIME type and its bytes as they are; none: 404.
+pub fn document(guest: &Guest, path: &str) -> Option<(&'static str, Bytes)> {
+    answer(guest, path).map(|Content { kind, body }| (kind, body))
+}
+
 /// A document of a list, or the list.
 fn documents(list: &[Document], guest: &Guest, path: &[&str]) -> Option<Content> {
     match path {
