@@ -131,11 +131,10 @@ fn lease(host: &Host) -> anyhow::Result<(Ipv4Cidr, Option<Ipv4Addr>)> {
     let mut sockets = SocketSet::new(Vec::new());
     let mut client = Socket::new();
     let second = Span::from_secs(1);
-    client.set_retry_config(RetryConfig {
-        discover_timeout: second,
-        initial_request_timeout: second,
-        ..RetryConfig::default()
-    });
+    // What is lost is asked for again within our patience.
+    let mut retry = RetryConfig::default();
+    (retry.discover_timeout, retry.initial_request_timeout) = (second, second);
+    client.set_retry_config(retry);
     let client = sockets.add(client);
     while epoch.elapsed() < PATIENCE {
         interface.poll(now(), &mut nic, &mut sockets);
