@@ -18,7 +18,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant as Time;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Packet, UdpPacket};
+use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr, Ipv4Packet, UdpPacket};
 
 /// Where metadata is.
 const SERVICE: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
@@ -30,12 +30,12 @@ const FRAME: usize = 1514;
 const TURN: usize = 16;
 
 /// The address of a guest: far from the gateway, 10.64.0.1.
-pub fn address(number: u16) -> Ipv4Addr {
+pub(crate) fn address(number: u16) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 1, 0)) + u32::from(number))
 }
 
 /// Its TAP.
-pub fn device(number: u16) -> String {
+pub(crate) fn device(number: u16) -> String {
     format!("nu-g{number}")
 }
 
@@ -45,7 +45,7 @@ fn mac(number: u16) -> [u8; 6] {
 }
 
 /// The part of a switch's configuration that has the ports of so many guests, and a router that is their gateway.
-pub fn configuration(guests: u16) -> String {
+pub(crate) fn configuration(guests: u16) -> String {
     let network = "[[network]]\nname = \"guests\"\n\n[[subnet]]\nname = \"guests\"\nnetwork = \"guests\"\n\
                    cidr = \"10.64.0.0/16\"\ngateway_ip = \"10.64.0.1\"\n\n\
                    [[router]]\nname = \"gateway\"\ninterfaces = [\"guests\"]\n";
@@ -63,13 +63,13 @@ pub fn configuration(guests: u16) -> String {
 
 /// What came of a guest.
 #[derive(Clone, Copy, Debug)]
-pub struct Booted {
+pub(crate) struct Booted {
     /// From its first DISCOVER until it had its address.
-    pub lease: Duration,
+    pub(crate) lease: Duration,
     /// From its SYN until it had the whole answer.
-    pub metadata: Duration,
+    pub(crate) metadata: Duration,
     /// DHCP messages that it sent: two, if nothing was lost.
-    pub messages: u32,
+    pub(crate) messages: u32,
 }
 
 /// Where a guest is.
@@ -124,15 +124,15 @@ impl Guest {
         match &mut self.stage {
             Stage::Asks(since) => {
                 let since = *since;
-                if let Some(dhcpv4::Event::Configured(config)) =
-                    self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.dhcp).poll()
-                {
-                    let lease = since.elapsed();
-                    self.stage = match self.connect(config.address, config.router) {
-                        Ok(()) => Stage::Connects { lease, since: Instant::now() },
-                        Err(wrong) => Stage::Wrong(wrong),
-                    };
-                }
+                let told = match self.sockets.get_mut::<dhcpv4::Socket<'_>>(self.dhcp).poll() {
+                    Some(dhcpv4::Event::Configured(config)) => (config.address, config.router),
+                    _ => return,
+                };
+                let lease = since.elapsed();
+                self.stage = match self.connect(told) {
+                    Ok(()) => Stage::Connects { lease, since: Instant::now() },
+                    Err(wrong) => Stage::Wrong(wrong),
+                };
             }
             Stage::Connects { lease, since } => {
                 let socket = self.sockets.get_mut::<tcp::Socket<'_>>(self.tcp);
@@ -166,7 +166,7 @@ impl Guest {
     }
 
     /// Takes its address and asks for its metadata.
-    fn connect(&mut self, at: smoltcp::wire::Ipv4Cidr, router: Option<Ipv4Addr>) -> Result<(), String> {
+    fn connect(&mut self, (at, router): (Ipv4Cidr, Option<Ipv4Addr>)) -> Result<(), String> {
         if at.address() != address(self.number) {
             return Err(format!("it was told to be {at}"));
         }
@@ -186,7 +186,11 @@ impl Guest {
 ///
 /// # Errors
 /// The kernel's, when a TAP cannot be opened.
-pub fn boot(guests: u16, gap: Duration, patience: Duration) -> io::Result<Vec<Result<Booted, String>>> {
+pub(crate) fn boot(
+    guests: u16,
+    gap: Duration,
+    patience: Duration,
+) -> io::Result<Vec<Result<Booted, String>>> {
     let (epoch, mut poll) = (Instant::now(), Poll::new()?);
     let mut all = (0..guests).map(|number| Guest::new(number, epoch)).collect::<io::Result<Vec<_>>>()?;
     for guest in &all {
@@ -249,7 +253,7 @@ impl Guest {
 }
 
 /// The value that so many of a hundred do not exceed.
-pub fn percentile(mut values: Vec<Duration>, percent: usize) -> Duration {
+pub(crate) fn percentile(mut values: Vec<Duration>, percent: usize) -> Duration {
     values.sort_unstable();
     let at = (values.len() * percent).div_ceil(100).saturating_sub(1);
     values.get(at).copied().unwrap_or_default()
@@ -278,7 +282,7 @@ impl Device for Wire {
             return None;
         }
         let mut frame = vec![0; FRAME];
-        let len = self.tap.read(&mut Offload::NONE, [&mut frame, &mut []]).ok()?;
+        let len = self.tap.read(&mut Offload::NONE.clone(), [&mut frame, &mut []]).ok()?;
         self.left -= 1;
         frame.truncate(len);
         Some((Received(frame), Room(self.tap.clone(), self.messages.clone())))

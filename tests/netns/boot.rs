@@ -28,5 +28,8 @@ fn a_thousand_guests_boot_at_once() {
         println!("{what} after: half {half:?}, 99 of 100 {most:?}, all {all:?}");
     }
     println!("DHCP messages sent again: {}", booted.iter().map(|guest| guest.messages - 2).sum::<u32>());
-    lab.stop();
+    // A clean stop takes away a thousand TAPs one by one, each in some of the kernel's grace periods; they go with their namespace.
+    let begin = Instant::now();
+    lab.kill();
+    println!("gone after {:?}", begin.elapsed());
 }
