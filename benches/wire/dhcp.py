@@ -167,5 +167,5 @@ def boot(lab, names, contender, guests, gap, how):
         time.sleep(0.2)
     found = json.loads(lab.result(lab.start(middle, how.examples / "boot", guests, gap), 120))
     (lease, lease99, _), (metadata, metadata99, longest) = found["lease"], found["metadata"]
-    return {"value": metadata99, "median": metadata * 1e3, "longest": longest * 1e3, "lease_median": lease * 1e3, "lease_p99": lease99 * 1e3,
+    return {"value": metadata99, "p50": metadata * 1e3, "longest": longest * 1e3, "lease_median": lease * 1e3, "lease_p99": lease99 * 1e3,
             "repeated": found["repeated"]}
