@@ -21,9 +21,10 @@ use super::lab::{DEVICE, GATEWAY, Host};
 use super::ping::Wire;
 use super::report::{self, Row, Unit};
 use crate::ports::link::Links;
-use crate::services::SERVICE_V4;
 use crate::sys::packet::PacketSocket;
 
+/// Where guests look for metadata (EC2's and OpenStack's convention).
+const METADATA: (Ipv4Addr, u16) = (Ipv4Addr::new(169, 254, 169, 254), 80);
 /// The guest that boots.
 pub(super) const BOOTS: &str = "home3";
 /// How long each step may take. A busy machine is slow, not wrong.
@@ -103,7 +104,7 @@ impl Running {
 
     /// Asks for its name.
     fn try_name(&self) -> anyhow::Result<String> {
-        let goal = SocketAddr::from((SERVICE_V4, 80));
+        let goal = SocketAddr::from(METADATA);
         let stream = self.named(BOOTS)?.netns.within(|| TcpStream::connect_timeout(&goal, PATIENCE))?;
         let mut stream = stream.with_context(|| format!("it does not reach {goal}"))?;
         stream.set_read_timeout(Some(PATIENCE))?;
