@@ -57,6 +57,7 @@ fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
         "path MTU 1500",
         "vlan_not_allowed",
         "world1 sees 198.19.0.100",
+        "home3 is told its address and gateway",
         "packet1 > packet2",
         "checks passed",
     ] {
@@ -97,7 +98,9 @@ fn outcome(child: Child) -> Value {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcome["ok"], true);
     let tests = outcome["tests"].as_array().unwrap();
-    for name in ["ping", "tunnels", "router", "isolated", "dropped", "trace", "tcp", "frames", "counters"] {
+    for name in
+        ["ping", "tunnels", "router", "boot", "isolated", "dropped", "trace", "tcp", "frames", "counters"]
+    {
         assert!(tests.iter().any(|test| test["test"] == name && test["ok"] == true), "{name}: {outcome:#}");
     }
     let find = |name: &str, what: &str| {
@@ -128,6 +131,11 @@ fn outcome(child: Child) -> Value {
         let connection = find("router", what);
         assert!(connection["sent"] == 1 << 20 && connection["lost"] == 0, "{connection}");
     }
+    // A guest that knows nothing but its MAC.
+    for what in ["home3: its address", "home3: its name"] {
+        assert_eq!(find("boot", what)["ok"], true);
+    }
+    assert_eq!(find("ping", "boot: home3 > world1")["lost"], 0);
     let stranger = find("isolated", "world1 > home1");
     assert!(stranger["sent"].as_u64().unwrap() > 0 && stranger["received"] == 0, "{stranger}");
     assert!(outcome["switch_of_host_2"].is_null());

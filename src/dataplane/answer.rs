@@ -51,10 +51,16 @@ pub(super) fn neighbour(
     let head = frame.head();
     let kind = u16::from_be_bytes(*head.get(12..)?.first_chunk()?);
     let has_guest = || tables.port(classified.ingress).is_some_and(|port| port.guest.is_some());
+    // Who has an address out of a pool renews it there (RFC 2131, 4.4.5).
+    let has_leases = || {
+        let network = tables.network(classified.network);
+        !classified.from_tunnel && network.is_some_and(|network| network.serves.dynamic)
+    };
     let find = |address: IpAddr| {
         let host = hosts.get(&address).filter(|host| host.is_here || !classified.from_tunnel)?;
-        // Where the switch is a service, it is one for guests of its own alone.
-        Some(host).filter(|host| host.mac != SERVICE_MAC || has_guest())
+        // Where the switch is a service, it is one for guests of its own, and for clients that it gives addresses.
+        Some(host)
+            .filter(|host| host.mac != SERVICE_MAC || has_guest() || (address.is_ipv4() && has_leases()))
     };
     let message = match kind {
         ARP => arp::answer(head, |address| find(address.into()).map(|host| host.mac))?.to_vec(),

@@ -14,6 +14,7 @@ macro_rules! needs_system {
 }
 
 mod between;
+mod boot;
 mod change;
 mod cloud_init;
 mod crash;
@@ -22,6 +23,8 @@ mod dhcp_client;
 mod dhcp_v6;
 mod guest;
 mod guest_see;
+#[path = "../../benches/wire/guests.rs"]
+mod guests;
 mod host;
 mod lab;
 mod many;

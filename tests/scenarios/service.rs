@@ -283,6 +283,9 @@ fn strangers_get_addresses_only_where_the_network_says_so() {
         assert_eq!(sw.punts(), [(port.to_owned(), ask.bytes)]);
     }
     sw.expect_nothing("a");
+    // They renew at the server's own address (RFC 2131, 4.4.5), for which it answers.
+    sw.send("b", spec("eth src=52:54:00:00:00:77 arp who-has 169.254.169.254 tell 10.0.0.77"));
+    assert_eq!(sw.take("b").bytes[22..28], [2, 0, 0xa9, 0xfe, 0xa9, 0xfe]);
     sw.send("a", discover(0xa));
     assert_eq!(reply(&sw.take("a")), (2, [10, 0, 0, 10]));
     assert!(sw.punts().is_empty());

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
+use super::boot::BOOTS;
 use crate::ports::link::Links;
 use crate::ports::netns::Netns;
 use crate::sys::xdp::bpf::{Map, Program};
@@ -51,6 +52,8 @@ const TUNNEL_MTU: u32 = 1450;
 pub(super) const DEVICE: &str = "eth0";
 /// The trunk's device, and its peer that we speak through.
 pub(super) const TRUNK: (&str, &str) = ("trunk0", "trunk1");
+/// The MAC of a TAP whose host asks for its address.
+const ASKS_MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 /// The TAP of the guest.
 pub(super) const GUEST: &str = "guest0";
 
@@ -112,6 +115,8 @@ pub(super) struct Host {
     /// Whose switch it stands at.
     pub(super) site: Site,
     pub(super) address: Ipv4Addr,
+    /// The MAC that it is known by, if it asks for its address instead of having it from us.
+    pub(super) asks: Option<Mac>,
 }
 
 impl Host {
@@ -123,13 +128,38 @@ impl Host {
         (site, home): (Site, &Netns),
         address: [u8; 4],
     ) -> anyhow::Result<Host> {
-        let netns = Netns::anonymous(name)?;
-        let host = Host { name: name.to_owned(), netns, kind, network, site, address: address.into() };
+        let host = Host::connected(name, kind, network, (site, home), address)?;
         if kind != Kind::Tap {
-            connect((home, name), (&host.netns, DEVICE))?;
             host.netns.within(|| host.configure())??;
         }
         Ok(host)
+    }
+
+    /// The same, but it has no address: it asks for it.
+    fn asking(
+        name: &str,
+        kind: Kind,
+        network: &'static str,
+        place: (Site, &Netns),
+        address: [u8; 4],
+    ) -> anyhow::Result<Host> {
+        let host = Host::connected(name, kind, network, place, address)?;
+        let asks = if kind == Kind::Tap { ASKS_MAC } else { host.mac()? };
+        Ok(Host { asks: Some(asks), ..host })
+    }
+
+    fn connected(
+        name: &str,
+        kind: Kind,
+        network: &'static str,
+        (site, home): (Site, &Netns),
+        address: [u8; 4],
+    ) -> anyhow::Result<Host> {
+        let (netns, name) = (Netns::anonymous(name)?, name.to_owned());
+        if kind != Kind::Tap {
+            connect((home, &name), (&netns, DEVICE))?;
+        }
+        Ok(Host { name, netns, kind, network, site, address: address.into(), asks: None })
     }
 
     fn configure(&self) -> anyhow::Result<()> {
@@ -245,7 +275,7 @@ fn try_xdp() -> io::Result<()> {
 pub(super) struct Lab {
     pub(super) can: Abilities,
     /// Two on the bridge, two for each kind of port on the flat network, two in each VLAN, one of each tunnelled network at
-    /// each site, two behind the router and one outside of it.
+    /// each site, three behind the router, of which one asks for its address, and one outside of it.
     pub(super) hosts: Vec<Host>,
     /// Where the second switch runs.
     pub(super) far: Netns,
@@ -286,6 +316,7 @@ impl Lab {
         // Behind a router, and outside of it.
         hosts.push(Host::new("home1", first, HOME, one, [10, 0, 0, 11])?);
         hosts.push(Host::new("home2", Kind::Packet, HOME, one, [10, 0, 0, 12])?);
+        hosts.push(Host::asking(BOOTS, first, HOME, one, [10, 0, 0, 13])?);
         hosts.push(Host::new("world1", Kind::Packet, WORLD, one, [198, 19, 0, 1])?);
         let trunk = Netns::anonymous("trunk")?;
         connect((&near, TRUNK.0), (&trunk, TRUNK.1))?;
@@ -324,6 +355,9 @@ impl Lab {
         for host in self.hosts.iter().filter(|host| host.site == site && host.kind != Kind::Bridge) {
             let Host { name, netns, network, address, .. } = host;
             let interface = match host.kind {
+                Kind::Tap if host.asks.is_some() => {
+                    format!("kind = \"tap\", name = \"{DEVICE}\", netns = \"{}\"", netns.path().display())
+                }
                 Kind::Tap => format!(
                     "kind = \"tap\", name = \"{DEVICE}\", netns = \"{}\", address = \"{address}/24\"",
                     netns.path().display()
@@ -335,6 +369,9 @@ impl Lab {
             ));
             if *network == HOME {
                 text.push_str(&format!("fixed_ips = [\"{address}\"]\n"));
+            }
+            if let Some(mac) = host.asks {
+                text.push_str(&format!("mac_address = \"{mac}\"\n"));
             }
         }
         if site == Site::Two {

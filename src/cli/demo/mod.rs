@@ -3,6 +3,7 @@
 //!
 //! It tests what it shows: each line of the table at the end is a check, and one that fails makes the exit code 1.
 
+mod boot;
 mod checks;
 mod lab;
 mod ping;
@@ -97,6 +98,7 @@ impl Running {
         self.pings()?;
         self.tunnels()?;
         self.router()?;
+        self.boot()?;
         self.isolation()?;
         self.dropping()?;
         self.trace()?;

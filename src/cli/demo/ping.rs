@@ -139,14 +139,14 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Wire::Packet(socket) => socket.as_fd(),
             Wire::Tap(tap) => tap.as_fd(),
         }
     }
 
-    fn send(&mut self, frame: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         let frame = std::iter::once(frame);
         match self {
             Wire::Packet(socket) => socket.send_large(Offload::NONE, frame),
@@ -155,7 +155,7 @@ impl Wire {
     }
 
     /// The next frame, with its tag in place; longer ones are cut.
-    fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self {
             Wire::Packet(socket) => {
                 let Some(received) = socket.receive() else { return Ok(None) };

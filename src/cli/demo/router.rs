@@ -45,7 +45,7 @@ impl Running {
     /// Pings and connections through the router, and a stranger who tries to.
     pub(super) fn router(&mut self) -> anyhow::Result<()> {
         self.stop.check()?;
-        for host in self.lab.of(HOME) {
+        for host in self.lab.of(HOME).iter().filter(|host| host.asks.is_none()) {
             host.netns.within(|| Links::open()?.set_default_route(GATEWAY))??;
         }
         let world = self.address("world1")?;
@@ -72,15 +72,21 @@ impl Running {
         self.stranger()
     }
 
-    fn named(&self, name: &str) -> anyhow::Result<&Host> {
+    pub(super) fn named(&self, name: &str) -> anyhow::Result<&Host> {
         self.lab.host(name).with_context(|| format!("no host {name}"))
     }
 
-    fn address(&self, name: &str) -> anyhow::Result<Ipv4Addr> {
+    pub(super) fn address(&self, name: &str) -> anyhow::Result<Ipv4Addr> {
         Ok(self.named(name)?.address)
     }
 
-    fn ping_through(&mut self, by: &'static str, from: &str, to: &str, goal: Ipv4Addr) -> anyhow::Result<()> {
+    pub(super) fn ping_through(
+        &mut self,
+        by: &'static str,
+        from: &str,
+        to: &str,
+        goal: Ipv4Addr,
+    ) -> anyhow::Result<()> {
         let first = self.report.rows.len();
         self.report.live(&format!("  ping     {by}: {from} > {to}"))?;
         let pings = ping::from_host(self.named(from)?, goal, PINGS, Duration::from_secs(2));
