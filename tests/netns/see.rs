@@ -264,7 +264,7 @@ fn a_trace_goes_into_tunnels_and_out_of_them() {
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let inner =
-        |from: &str, to: &str| format!("eth src={from} dst={to} ip src=10.9.0.8 dst=10.9.0.9 udp len=64");
+        |from: &str, to: &str| format!("eth src={from} dst={to} ip src=10.9.0.2 dst=10.9.0.1 udp len=64");
     let outer = |peer: &str, vni: u32, inner: &str| {
         format!("eth dst={vtep} ip src={peer} dst=192.0.2.10 udp sport=50000 vxlan vni={vni} {inner}")
     };
