@@ -31,6 +31,7 @@ fn port(name: &str, segments: Segments) -> Option<PortEntry> {
         plain_len: 1514,
         mac_limit: u32::MAX,
         guest: None,
+        guard: None,
         counters: Arc::new(PortCounters::default()),
     })
 }

@@ -113,6 +113,7 @@ pub fn compile(
         routers: Vec::new(),
         conntrack: model.conntrack.clone(),
         known_hosts: Vec::new(),
+        members: Arc::default(),
         fdb_capacity: model
             .networks
             .iter()
@@ -256,6 +257,7 @@ fn add_port(tables: &mut Tables, index: PortIdx, device: &Device, wanted: Wanted
         plain_len: usize::from(device.caps.mtu) + HEADER,
         mac_limit: wanted.mac_limit,
         guest: None,
+        guard: None,
         counters: device.counters.clone(),
     };
     put(&mut tables.ports, index.index(), entry);

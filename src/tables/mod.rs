@@ -9,7 +9,9 @@ pub mod exact;
 pub mod fib;
 pub mod learned;
 pub mod nat;
+pub mod policy;
 pub mod router;
+pub mod security;
 pub mod slots;
 pub mod tunnel;
 
@@ -53,6 +55,8 @@ pub struct Tables {
     pub conntrack: Conntrack,
     /// What routers know of neighbours without asking: by interface and address, as [`tunnel::address_key`] gives it.
     pub known_hosts: Vec<(PortIdx, u128, Mac)>,
+    /// Who is a member of the security groups that rules are about.
+    pub members: Arc<policy::Members>,
 }
 
 /// A port, or the port to a physical network.
@@ -74,6 +78,8 @@ pub struct PortEntry {
     pub mac_limit: u32,
     /// The station behind it; none where several may be.
     pub guest: Option<Arc<Guest>>,
+    /// Port security; none: the port is trusted.
+    pub guard: Option<Arc<security::Guard>>,
     /// Its counters; they live as long as the port, over all epochs.
     pub counters: Arc<PortCounters>,
 }

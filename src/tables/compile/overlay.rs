@@ -58,6 +58,7 @@ pub(super) fn compile(
             plain_len: usize::from(device.caps.mtu) + HEADER,
             mac_limit: 0,
             guest: None,
+            guard: None,
             counters: device.counters.clone(),
         };
         put(&mut tables.ports, index.index(), entry);
@@ -132,6 +133,7 @@ fn tunnel_ports(
             segments: Segments::Tunnel(Box::new(Tunnel { remote, outer, state: place.state.clone() })),
             mac_limit: if is_stranger || remote.is_multicast() { 0 } else { u32::MAX },
             guest: None,
+            guard: None,
             counters: place.counters.clone(),
         };
         put(&mut tables.ports, index.index(), entry);

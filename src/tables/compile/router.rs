@@ -266,6 +266,7 @@ fn add_interface(
         plain_len: usize::from(network.mtu) + HEADER,
         mac_limit: 0,
         guest: None,
+        guard: None,
         counters,
     };
     put(&mut tables.ports, leg.port.index(), entry);

@@ -34,6 +34,7 @@ pub(super) fn compile(
         plain_len: usize::MAX,
         mac_limit: 0,
         guest: None,
+        guard: None,
         counters: Arc::new(PortCounters::default()),
     };
     put(&mut tables.ports, index.index(), entry);
