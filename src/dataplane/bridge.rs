@@ -6,7 +6,7 @@ use super::fdb::{FdbEvent, Learned, Limits};
 use super::ingress::Classified;
 use super::out::Out;
 use super::tracer::Tracer;
-use super::{Event, Sent, Shard, answer, serve};
+use super::{Event, Sent, Shard, answer, security, serve};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::{NetEntry, Serves, Tables};
@@ -118,7 +118,11 @@ pub(super) fn send_to(
         return Err(DropReason::SamePort);
     }
     match egress::admit(&frame, exit, tables) {
-        Ok(port) => egress::send(frame, exit, port, (tables, shard), out, tracer),
+        Ok(port) if shard.security.is_none() => egress::send(frame, exit, port, (tables, shard), out, tracer),
+        Ok(port) => match security::pass(frame, exit, port, (tables, shard), tracer)? {
+            Some(frame) => egress::send(frame, exit, port, (tables, shard), out, tracer),
+            None => Ok(Sent::Forwarded),
+        },
         Err(Refused::Drop(reason)) => Err(reason),
         Err(Refused::TooBig(mtu)) => {
             answer::too_big(&frame, mtu, (exit.ingress, exit.index), (tables, shard), out, tracer)
@@ -137,7 +141,13 @@ fn flood(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<Sent, DropReason> {
-    let is_up = |port: &PortIdx| tables.port(*port).is_some_and(|port| port.up);
+    security::leave(&frame, (classified.ingress, classified.network), (tables, shard), tracer)?;
+    let destination = classified.destination.key.mac();
+    let is_up = |port: &PortIdx| {
+        tables
+            .port(*port)
+            .is_some_and(|port| port.up && (classified.is_group || security::is_its_own(port, destination)))
+    };
     let tunnels =
         network.tunnels.iter().filter(|_| !classified.from_tunnel).flat_map(|tunnels| &tunnels.flood);
     let mut exits = network
@@ -147,12 +157,19 @@ fn flood(
         .copied()
         .filter(|port| *port != classified.ingress && is_up(port))
         .peekable();
-    let (mut sent, mut lost, mut too_big) = (false, Lost::default(), None);
+    let (mut sent, mut lost, mut too_big, mut refused) = (false, Lost::default(), None, None);
     let mut frame = Some(frame);
     while let Some(to) = exits.next() {
         let exit = exit(to, classified, network);
         let result = match frame.as_ref().map(|frame| egress::admit(frame, &exit, tables)) {
             Some(Ok(port)) => {
+                if let Some(frame) = &frame
+                    && let Err(reason) = security::may_enter(frame, &exit, port, (tables, shard), tracer)
+                {
+                    port.counters.count_drop_shared(reason, 1);
+                    refused = Some(reason);
+                    continue;
+                }
                 let copy = match exits.peek() {
                     None if too_big.is_none() => frame.take(),
                     _ => frame.as_ref().and_then(|frame| shard.pool.copy(frame)),
@@ -184,7 +201,7 @@ fn flood(
         }
     }
     if !sent {
-        return Err(lost.pop().unwrap_or(DropReason::NoReceiver));
+        return Err(lost.pop().or(refused).unwrap_or(DropReason::NoReceiver));
     }
     if let Some(port) = tables.port(classified.ingress) {
         for reason in lost {

@@ -119,6 +119,20 @@ const fn least_transport(protocol: u8) -> u32 {
 /// [`DropReason::FragmentTiny`].
 #[inline]
 pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReason> {
+    let mut header = sound_v4(packet, len)?;
+    let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
+    if is_special_v4(source) | is_special_v4(destination) | (source == destination) {
+        header.scope = judge_v4(source, destination)?;
+    }
+    Ok(header)
+}
+
+/// As [`check_v4`], whatever its addresses are: its scope says nothing.
+///
+/// # Errors
+/// Those of [`check_v4`] that are not about addresses.
+#[inline(always)]
+pub fn sound_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReason> {
     let head: &[u8; ipv4::HEADER] = packet.first_chunk().ok_or(DropReason::IpLength)?;
     let (transport, sum) =
         if head[0] == PLAIN { (HEADERS.0, Sum::of_array(head)) } else { long_header(packet)? };
@@ -135,7 +149,6 @@ pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReaso
     }
     let source = u32::from_be_bytes([head[12], head[13], head[14], head[15]]);
     let destination = u32::from_be_bytes([head[16], head[17], head[18], head[19]]);
-    let special = is_special_v4(source) | is_special_v4(destination) | (source == destination);
     let field = u16::from_be_bytes([head[6], head[7]]);
     let mut header = Header {
         source: Ipv4Addr::from_bits(source),
@@ -148,9 +161,6 @@ pub fn check_v4(packet: &[u8], len: usize) -> Result<Header<Ipv4Addr>, DropReaso
         fragment: None,
         scope: Scope::Routed,
     };
-    if special {
-        header.scope = judge_v4(source, destination)?;
-    }
     if field & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) != 0 {
         let id = u16::from_be_bytes([head[4], head[5]]);
         header.fragment = Some(fragment_v4(&header, id, field)?);
@@ -275,6 +285,20 @@ fn judge_v4(source: u32, destination: u32) -> Result<Scope, DropReason> {
 /// [`DropReason::MartianSource`], [`DropReason::MartianDestination`], [`DropReason::Land`], [`DropReason::FragmentTiny`].
 #[inline]
 pub fn check_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReason> {
+    let mut header = sound_v6(packet, len)?;
+    let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
+    if is_special_v6(source) | is_special_v6(destination) | (source == destination) {
+        header.scope = judge_v6(source, destination)?;
+    }
+    Ok(header)
+}
+
+/// As [`check_v6`], whatever its addresses are: its scope says nothing.
+///
+/// # Errors
+/// Those of [`check_v6`] that are not about addresses.
+#[inline(always)]
+pub fn sound_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReason> {
     let head: &[u8; ipv6::HEADER] = packet.first_chunk().ok_or(DropReason::IpLength)?;
     if head[0] >> 4 != 6 {
         return Err(DropReason::IpVersion);
@@ -297,9 +321,6 @@ pub fn check_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReaso
         fragment: None,
         scope: Scope::Routed,
     };
-    if is_special_v6(source) | is_special_v6(destination) | (source == destination) {
-        header.scope = judge_v6(source, destination)?;
-    }
     if ipv6::is_extension(next) {
         extensions(packet.get(..total).unwrap_or(packet), &mut header)?;
     }

@@ -16,7 +16,7 @@ use super::router::errors::{tell, unreachable};
 use super::router::neighbours::NeighbourEvent;
 use super::router::{self, At, Context, Delivered, drop_at, emit, emit_into, hop};
 use super::tracer::Silent;
-use super::{Event, Shard};
+use super::{Event, Shard, security};
 use crate::frame::Frame;
 use crate::services::arp::{self, Arp, Operation};
 use crate::services::icmp::Problem;
@@ -97,6 +97,7 @@ impl Gateways {
 
 /// Brings the homes in line with newly published tables: new addresses are announced, new next hops asked for.
 pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx, now: Instant, out: &mut Out) {
+    security::configure(tables, shard, home);
     if nat::is_wanted(tables, home) {
         let seed = shard.seed;
         let translator = shard.nat.get_or_insert_with(|| Box::new(Translator::new(tables, seed)));

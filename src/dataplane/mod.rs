@@ -2,7 +2,7 @@
 //! argument. The same [`process`] serves the daemon, `nuswitch trace`, the fuzzers, the benches and every scenario test.
 //!
 //! ```text
-//! burst ─▶ ingress: header, VLAN or tunnel, network ─▶ bridge: learn, look up ─▶ egress: MTU, tag or tunnel, offload ─▶ Out
+//! burst ─▶ ingress: header, VLAN or tunnel, network ─▶ bridge: learn, look up ─▶ security ─▶ egress: MTU, tag or tunnel, offload ─▶ Out
 //!              │ drop                                   │ ▲  flood: a copy a port    │ drop
 //!              └ for the local VTEP: underlay           ▼ │
 //!                                      router: header, FIB, NAT, TTL, neighbour
@@ -33,6 +33,7 @@ pub mod nat;
 pub mod out;
 pub mod rewrite;
 pub mod router;
+pub mod security;
 pub mod segment;
 pub mod serve;
 pub mod tally;
@@ -54,6 +55,7 @@ use nat::Translator;
 use out::Out;
 use router::neighbours::{NeighbourEvent, Neighbours};
 use router::{Context, Delivered, Leads};
+use security::Security;
 use serve::Punt;
 use tally::Tally;
 use tracer::Tracer;
@@ -93,6 +95,8 @@ pub struct Shard {
     pub nat: Option<Box<Translator>>,
     /// The routers' interfaces that this worker is the home of.
     pub gateways: Gateways,
+    /// Connections of the guests whose ports this worker owns, where they have security groups.
+    pub security: Option<Box<Security>>,
     /// Frames for routers, until the burst that they came with has passed the bridge.
     delivered: Box<Delivered>,
     /// An empty one that takes turns with it.
@@ -126,6 +130,7 @@ impl Shard {
             neighbours: Neighbours::new(seed),
             nat: None,
             gateways: Gateways::default(),
+            security: None,
             leads: (Leads::new(seed), Leads::new(seed)),
             delivered: Box::default(),
             spare: None,
@@ -299,6 +304,9 @@ pub fn process(
     ends.flush(port);
     if !shard.delivered.is_empty() {
         router::route(&mut Context::new(tables, shard, now, out, tracer));
+    }
+    if shard.security.is_some() {
+        security::release(tables, shard, out, tracer);
     }
 }
 

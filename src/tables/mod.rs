@@ -262,6 +262,12 @@ impl NetEntry {
 }
 
 impl PortEntry {
+    /// Which connections the guest behind it may have; none: any.
+    #[inline(always)]
+    pub fn policy(&self) -> Option<&security::Policy> {
+        self.guard.as_ref()?.policy.as_deref()
+    }
+
     /// The router's interface that this port stands for.
     #[inline(always)]
     pub fn interface(&self) -> Option<&Interface> {

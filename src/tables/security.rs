@@ -50,14 +50,17 @@ pub struct Policy {
     pub groups: Arc<[Arc<str>]>,
     /// Whether what is let through is remembered, so that replies pass; false: every packet is judged by itself.
     pub is_stateful: bool,
-    /// Changes whenever what the policy says may have changed, its remote groups' members included; never 0.
+    /// Changes whenever what the policy says may have changed, its remote groups' members included; never 0, and spread over all
+    /// 32 bits, as sums of two of them are told apart.
     pub epoch: u32,
     /// What may enter the guest.
     pub ingress: RuleSet,
     /// What may leave it.
     pub egress: RuleSet,
-    /// By the numbers that [`RuleSet::admits`] gives: ingress, then egress.
-    pub rules: Arc<[RuleEntry]>,
+    /// By the numbers that `ingress` gives.
+    pub ingress_rules: Arc<[RuleEntry]>,
+    /// By the numbers that `egress` gives.
+    pub egress_rules: Arc<[RuleEntry]>,
 }
 
 /// A rule, for people.

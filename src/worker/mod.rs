@@ -26,7 +26,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use crate::dataplane::out::Out;
 use crate::dataplane::serve::{self, Punt};
 use crate::dataplane::tracer::Silent;
-use crate::dataplane::{Shard, gateway, process, underlay};
+use crate::dataplane::{Shard, gateway, process, security, underlay};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
 use crate::ports::{PortIo, Rx};
@@ -511,7 +511,7 @@ impl Core {
             }
         });
         mesh.receive(*index, |port, frame| {
-            out.push(port, frame);
+            security::enter(frame, port, (tables, shard), out);
             moved += 1;
         });
         mesh.receive_events(*index, |event| shard.hear(tables, event, now));
@@ -555,6 +555,7 @@ impl Core {
         if let Some(translator) = &mut self.shard.nat {
             translator.sweep(u32::try_from(now.secs()).unwrap_or(u32::MAX));
         }
+        security::poll(tables, &mut self.shard, now, &mut self.out);
         self.shard.notes.take(now, |note| {
             let _ = self.notices.send(Notice::Underlay(note));
         });

@@ -14,7 +14,7 @@ use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, protocol, tcp};
 
 /// ICMP (RFC 792): types of queries and their replies that have an identifier, and of errors.
-const QUERIES: [u8; 6] = [0, 8, 13, 14, 17, 18];
+pub(in crate::dataplane) const QUERIES: [u8; 6] = [0, 8, 13, 14, 17, 18];
 const ERRORS: [u8; 3] = [3, 11, 12];
 
 /// What of a packet's transport header counts.

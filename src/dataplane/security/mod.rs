@@ -1,0 +1,664 @@
+//! Security groups: whether a packet may leave the guest that sent it, and enter the guest that it is for.
+//!
+//! Stands between bridge and egress, where both ends are known: the port that the frame came from and the one that it is to
+//! leave by. A guest's rules are applied at its port's *home*, the worker of the port: there frames from it arrive, and there
+//! frames for it are sent, those that another worker decided on as well ([`enter`]). So a guest's connections are all in one
+//! worker's [`Tracker`], and one between two guests of one worker is tracked once, with the say of both.
+//!
+//! ```text
+//! pass: known connection, decided under these policies ─▶ on                                    (nearly all packets)
+//!        └─ decide: exempt ─▶ on
+//!             ├ fragment ─▶ the ports of its first part, or it waits for that
+//!             ├ group, ICMP message, stateless groups ─▶ judged by the rules, each packet by itself
+//!             ├ ICMP error ─▶ on, if it quotes a packet of a known connection
+//!             └ connection: known under older policies ─▶ judged again; none ─▶ judged, and tracked
+//! ```
+//!
+//! Connections are told apart by network (the zone), whose addresses may overlap, as in Neutron. An entry's epoch is the sum of
+//! the epochs of the policies that let it in, whichever way a packet goes; when one of them changes, the next packet finds
+//! another sum, and its connection is judged again by its first packet's tuple: it stays if rules still let it in, else it ends.
+//!
+//! What no rule keeps out: ARP, neighbour and router discovery and group membership (RFC 4890, 4.4.1), a guest's DHCP requests and
+//! the answers to it, and what it asks the switch's own service. Port security has seen before that a guest claims nothing
+//! there that is another's.
+//!
+//! Limits: later fragments of packets to a group have no ports, so only rules without ports let them pass.
+
+mod packet;
+
+use super::Shard;
+use super::conntrack::{
+    Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple, V4Tuple,
+    Verdict,
+};
+use super::egress::{self, Exit};
+use super::fragments::{self, Fragments, Outcome};
+use super::nat::carried;
+use super::out::Out;
+use super::tracer::{Silent, Tracer};
+use crate::frame::Frame;
+use crate::stats::DropReason;
+use crate::tables::policy::Packet;
+use crate::tables::security::Policy;
+use crate::tables::tunnel::key_address;
+use crate::tables::{PortEntry, Segments, Tables};
+use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
+use crate::wire::ethernet::{HEADER, IPV4};
+use crate::wire::{ipv4, protocol};
+use packet::{Facts, Quoted, Read, What, flow};
+
+/// What a worker remembers of the connections of guests whose ports it owns.
+pub struct Security {
+    /// Connections.
+    pub tracker: Tracker,
+    fragments: Fragments<Held>,
+    home: WorkerIdx,
+}
+
+/// Where a fragment that waits is to go.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    to: PortIdx,
+    ingress: PortIdx,
+    network: NetIdx,
+    from_tunnel: bool,
+    /// It has passed the bridge of another worker.
+    enters: bool,
+}
+
+/// Who has a say about a packet: the policies of its sender and of its receiver, where they are guests.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'t> {
+    from: Option<&'t Policy>,
+    to: Option<&'t Policy>,
+    /// On whose account its connection goes.
+    guest: PortIdx,
+    zone: NetIdx,
+}
+
+impl<'t> Ends<'t> {
+    /// What an entry must have been decided under.
+    #[inline(always)]
+    fn epoch(&self) -> u32 {
+        let epoch = |policy: Option<&Policy>| policy.map_or(0, |policy| policy.epoch);
+        epoch(self.from).wrapping_add(epoch(self.to))
+    }
+
+    fn swapped(self) -> Ends<'t> {
+        Ends { from: self.to, to: self.from, ..self }
+    }
+
+    /// Without those whose packets are all judged, each by itself.
+    fn stateful(self) -> Ends<'t> {
+        let keep = |policy: &&Policy| policy.is_stateful;
+        Ends { from: self.from.filter(keep), to: self.to.filter(keep), ..self }
+    }
+
+    fn stateless(self) -> Ends<'t> {
+        let keep = |policy: &&Policy| !policy.is_stateful;
+        Ends { from: self.from.filter(keep), to: self.to.filter(keep), ..self }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.from.is_none() && self.to.is_none()
+    }
+}
+
+/// What becomes of a packet.
+enum Judged {
+    Pass,
+    /// It is of a packet whose ports are not yet known.
+    Part(fragments::Key, fragments::Piece),
+}
+
+impl Security {
+    /// No connections. `seed` is secret.
+    pub fn new(tables: &Tables, home: WorkerIdx, seed: u64) -> Security {
+        let (limits, settings) = settings(tables);
+        let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
+        let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
+        Security { tracker, fragments, home }
+    }
+
+    /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
+    pub fn configure(&mut self, tables: &Tables) {
+        let (limits, settings) = settings(tables);
+        self.tracker.set_limits(limits);
+        self.tracker.set_settings(settings);
+    }
+
+    /// Ends what is over. Fragments that wait no longer are to be released then.
+    fn sweep(&mut self, now: Instant) {
+        self.tracker.sweep(seconds(now), &mut |_, _| {});
+        if self.fragments.deadline().is_some_and(|deadline| deadline <= now) {
+            self.fragments.expire(now);
+        }
+    }
+}
+
+fn settings(tables: &Tables) -> (Limits, Settings) {
+    let wanted = &tables.conntrack;
+    let of = &wanted.timeouts;
+    let timeouts = Timeouts {
+        tcp_transitory: of.tcp_transitory,
+        tcp_established: of.tcp_established,
+        tcp_closing: of.tcp_closing,
+        udp: of.udp,
+        icmp: of.icmp,
+        other: of.other,
+    };
+    let limits = Limits { entries: wanted.max_entries, per_guest: wanted.max_entries_per_guest };
+    // What comes back keeps a connection alive as what goes out does: nobody's port is held open by it.
+    (limits, Settings { timeouts, pick_up: true, inbound_refresh: true })
+}
+
+/// Whether a worker owns a port that rules apply to.
+pub fn is_wanted(tables: &Tables, home: WorkerIdx) -> bool {
+    tables.ports.iter().flatten().any(|port| port.worker == home && port.policy().is_some())
+}
+
+/// A frame that is to leave by a port: gives it back if it may. Nothing: it waits for other parts of its packet.
+///
+/// # Errors
+/// Why it may not.
+#[inline(always)]
+pub(super) fn pass<T: Tracer>(
+    frame: Frame,
+    exit: &Exit<'_>,
+    port: &PortEntry,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut T,
+) -> Result<Option<Frame>, DropReason> {
+    let from = tables.port(exit.ingress).and_then(PortEntry::policy);
+    let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
+    let to = port.policy().filter(|_| port.worker == security.home);
+    if from.is_none() && to.is_none() || matches!(port.segments, Segments::Service) {
+        return Ok(Some(frame));
+    }
+    let guest = if from.is_some() { exit.ingress } else { exit.to };
+    let ends = Ends { from, to, guest, zone: exit.index };
+    let place = Held {
+        to: exit.to,
+        ingress: exit.ingress,
+        network: exit.index,
+        from_tunnel: exit.from_tunnel,
+        enters: false,
+    };
+    judge(frame, ends, place, (tables, shard), tracer)
+}
+
+#[inline(always)]
+fn judge<T: Tracer>(
+    frame: Frame,
+    ends: Ends<'_>,
+    place: Held,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut T,
+) -> Result<Option<Frame>, DropReason> {
+    let now = u32::try_from(shard.now.secs()).unwrap_or(u32::MAX);
+    let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
+    if !T::HEARS
+        && let Some(known) = known(&frame, &ends, &mut security.tracker, now)
+    {
+        return known.map(|()| Some(frame));
+    }
+    decide(frame, ends, place, (tables, shard), tracer)
+}
+
+/// The verdict on a packet of a connection that is known, and was decided under these policies. Nothing: it is none such.
+#[inline(always)]
+fn known(frame: &Frame, ends: &Ends<'_>, tracker: &mut Tracker, now: u32) -> Option<Result<(), DropReason>> {
+    let head = frame.head();
+    let (&[_, _, _, _, _, _, _, _, _, _, _, _, e0, e1], packet) = head.split_first_chunk::<HEADER>()?;
+    let header: &[u8; ipv4::HEADER] = packet.first_chunk()?;
+    let [vihl, _, t0, t1, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    let total = u16::from_be_bytes([t0, t1]);
+    let is_plain = (u16::from_be_bytes([e0, e1]) == IPV4)
+        & (vihl == 0x45)
+        & (u16::from_be_bytes([f0, f1]) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0)
+        & (usize::from(total) + HEADER <= frame.len())
+        & (usize::from(total) >= ipv4::HEADER)
+        & (kind != protocol::ICMP);
+    if !is_plain {
+        return known_rarely(frame, ends, tracker, now);
+    }
+    let transport = packet.get(ipv4::HEADER..)?;
+    let addresses = (u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([d0, d1, d2, d3]));
+    let probe = tracker.probe_v4(V4Tuple::new(ends.zone.0, kind, addresses, flow(transport, kind)?));
+    let (at, direction, entry) = tracker.find_v4(&probe, None)?;
+    if (entry.epoch() != ends.epoch()) | (entry.expiry() <= now) {
+        return None;
+    }
+    let mut seen = Seen { bytes: u32::from(total), tcp: None };
+    if kind == protocol::TCP {
+        seen.tcp = Some(carried::segment(transport, u32::from(total) - 20)?);
+    }
+    settle(tracker.update(at, direction, &seen, now))
+}
+
+/// As [`known`], of anything but a plain packet of IPv4.
+#[inline(never)]
+fn known_rarely(
+    frame: &Frame,
+    ends: &Ends<'_>,
+    tracker: &mut Tracker,
+    now: u32,
+) -> Option<Result<(), DropReason>> {
+    let Ok(Read::Unicast(facts)) = packet::read(frame.head(), frame.len(), ends.zone.0, 0) else {
+        return None;
+    };
+    let (ports, tcp) = match facts.what {
+        What::Flow { ports, tcp } => (ports, tcp),
+        What::Query { id, .. } => ((id, id), None),
+        _ => return None,
+    };
+    let (at, direction) = tracker.find(&tracker.probe(&tuple(&facts, ends.zone, ports)), now)?;
+    if tracker.entry(at)?.epoch() != ends.epoch() {
+        return None;
+    }
+    settle(tracker.update(at, direction, &Seen { bytes: facts.bytes, tcp }, now))
+}
+
+#[inline(always)]
+fn settle(verdict: Verdict) -> Option<Result<(), DropReason>> {
+    match verdict {
+        Verdict::Pass | Verdict::Restarted => Some(Ok(())),
+        Verdict::Invalid(_) => Some(Err(DropReason::ConntrackInvalid)),
+        Verdict::Renew => None,
+    }
+}
+
+fn tuple(facts: &Facts, zone: NetIdx, (source_port, destination_port): (u16, u16)) -> Tuple {
+    let Facts { source, destination, protocol, .. } = *facts;
+    Tuple { zone: zone.0, protocol, source, destination, source_port, destination_port }
+}
+
+/// Decides on any packet.
+#[inline(never)]
+fn decide(
+    frame: Frame,
+    ends: Ends<'_>,
+    place: Held,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut impl Tracer,
+) -> Result<Option<Frame>, DropReason> {
+    let now = shard.now;
+    let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
+    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
+    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
+    let (key, piece) = match judge.judge(&read, None)? {
+        Judged::Pass => return Ok(Some(frame)),
+        Judged::Part(key, piece) => (key, piece),
+    };
+    match security.fragments.track(key, piece, (frame, place), now) {
+        Outcome::Pass(frame, ports) => {
+            let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
+            judge.judge(&read, Some(ports.unwrap_or_default()))?;
+            Ok(Some(frame))
+        }
+        Outcome::Held => {
+            tracer.say("security", || "a fragment that waits for the first one of its packet".to_owned());
+            Ok(None)
+        }
+        Outcome::Drop(_, reason) => Err(reason),
+    }
+}
+
+fn seconds(now: Instant) -> u32 {
+    u32::try_from(now.secs()).unwrap_or(u32::MAX)
+}
+
+/// All that it takes to decide.
+struct Judge<'a, 't, T> {
+    ends: Ends<'t>,
+    tables: &'t Tables,
+    tracker: &'a mut Tracker,
+    now: u32,
+    tracer: &'a mut T,
+}
+
+impl<'t, T: Tracer> Judge<'_, 't, T> {
+    /// `known`: the ports of a fragment's packet.
+    fn judge(&mut self, read: &Read, known: Option<(u16, u16)>) -> Result<Judged, DropReason> {
+        let (facts, is_group) = match read {
+            Read::Exempt(why) => {
+                self.tracer.say("security", || (*why).to_owned());
+                return Ok(Judged::Pass);
+            }
+            Read::Unicast(facts) => (facts, false),
+            Read::Group(facts) => (facts, true),
+        };
+        self.ends.from = self.ends.from.filter(|_| !facts.exempt.egress);
+        self.ends.to = self.ends.to.filter(|_| !facts.exempt.ingress);
+        if self.ends.is_empty() {
+            self.tracer
+                .say("security", || "what a guest needs to get its configuration is let through".to_owned());
+            return Ok(Judged::Pass);
+        }
+        let (ports, port, tcp) = match (facts.what, known) {
+            (What::Flow { ports, tcp }, _) => (ports, ports.1, tcp),
+            (What::Query { id, kind }, _) => ((id, id), kind, None),
+            (What::Message { kind }, _) => return self.alone(facts, self.ends, kind),
+            (What::Error { kind, quoted }, _) => return self.error(facts, kind, &quoted),
+            (What::Part { port, .. }, _) if is_group => {
+                return self.alone(facts, self.ends, port.unwrap_or(0));
+            }
+            (What::Part { port, .. }, Some(ports)) => (ports, port.unwrap_or(ports.1), None),
+            (What::Part { key, piece, .. }, None) => return Ok(Judged::Part(key, piece)),
+        };
+        if is_group {
+            return self.alone(facts, self.ends, port);
+        }
+        self.alone(facts, self.ends.stateless(), port)?;
+        let seen = Seen { bytes: facts.bytes, tcp };
+        self.connection(facts, &tuple(facts, self.ends.zone, ports), port, &seen)
+    }
+
+    /// By the rules alone: nothing is remembered.
+    fn alone(&mut self, facts: &Facts, ends: Ends<'_>, port: u16) -> Result<Judged, DropReason> {
+        self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        Ok(Judged::Pass)
+    }
+
+    /// Asks the rules of both ends; gives the numbers of those that say yes.
+    fn rules(
+        &mut self,
+        ends: Ends<'_>,
+        (source, destination): (u128, u128),
+        protocol: u8,
+        port: u16,
+        counts: bool,
+    ) -> Result<[u32; 2], DropReason> {
+        let mut numbers = [0; 2];
+        let members = &self.tables.members;
+        let egress = ends.from.map(|policy| (policy, &policy.egress, &policy.egress_rules, destination));
+        let ingress = ends.to.map(|policy| (policy, &policy.ingress, &policy.ingress_rules, source));
+        let sides = [
+            (egress, DropReason::SecurityEgress, "leaves its sender"),
+            (ingress, DropReason::SecurityIngress, "enters its receiver"),
+        ];
+        for (number, (side, reason, verb)) in numbers.iter_mut().zip(sides) {
+            let Some((policy, rules, entries, remote)) = side else { continue };
+            let packet = Packet { remote: key_address(remote), protocol, port };
+            let Some(found) = rules.admits(&packet, members) else {
+                self.tracer.say("security", || {
+                    format!("by no rule it {verb}; its security groups: {}", names(policy))
+                });
+                return Err(reason);
+            };
+            *number = found + 1;
+            if let Some(entry) = usize::try_from(found).ok().and_then(|found| entries.get(found)) {
+                if counts {
+                    entry.hits.add_shared(1);
+                }
+                self.tracer.say("security", || {
+                    format!("{verb} by a rule of security group {}: {}", entry.group, entry.text)
+                });
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// An ICMP error passes with the connection that it is about (RFC 4890, 4.3.1), else by the rules.
+    fn error(&mut self, facts: &Facts, kind: u16, quoted: &Quoted) -> Result<Judged, DropReason> {
+        let (source_port, destination_port) = quoted.ports;
+        let about = Tuple {
+            zone: self.ends.zone.0,
+            protocol: quoted.protocol,
+            source: quoted.source,
+            destination: quoted.destination,
+            source_port,
+            destination_port,
+        };
+        // It is for who sent the packet.
+        if quoted.source == facts.destination
+            && let Some((at, direction)) = self.tracker.find(&self.tracker.probe(&about), self.now)
+            && self.holds(at, direction, self.ends.swapped().stateful())
+        {
+            self.tracer.say("security", || "an ICMP error about a connection that is tracked".to_owned());
+            return self.alone(facts, self.ends.stateless(), kind);
+        }
+        self.alone(facts, self.ends, kind)
+    }
+
+    /// Whether what an entry was let in by still lets it in. `ends`: of a packet that goes in `direction`.
+    fn holds(&mut self, at: EntryRef, direction: Direction, ends: Ends<'_>) -> bool {
+        let Some(entry) = self.tracker.entry(at) else { return false };
+        if entry.epoch() == ends.epoch() {
+            return true;
+        }
+        let original = entry.tuple(Direction::Original);
+        let kind = kind_of(entry);
+        let ends = if direction == Direction::Original { ends } else { ends.swapped() };
+        let port = if is_icmp(original.protocol) { kind } else { original.destination_port };
+        let addresses = (original.source, original.destination);
+        match self.rules(ends, addresses, original.protocol, port, false) {
+            Ok([egress, ingress]) => {
+                self.tracker.decide(at, ends.epoch(), data(egress, ingress, port, original.protocol));
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn connection(
+        &mut self,
+        facts: &Facts,
+        tuple: &Tuple,
+        port: u16,
+        seen: &Seen,
+    ) -> Result<Judged, DropReason> {
+        let ends = self.ends.stateful();
+        if ends.is_empty() {
+            return Ok(Judged::Pass);
+        }
+        let probe = self.tracker.probe(tuple);
+        if let Some((at, direction)) = self.tracker.find(&probe, self.now) {
+            if self.holds(at, direction, ends) {
+                match self.tracker.update(at, direction, seen, self.now) {
+                    Verdict::Pass | Verdict::Restarted => {
+                        self.tracer.say("security", || self::describe(self.tracker.entry(at)));
+                        return Ok(Judged::Pass);
+                    }
+                    Verdict::Invalid(_) => return Err(DropReason::ConntrackInvalid),
+                    Verdict::Renew => {}
+                }
+            }
+            self.tracker.remove(at, &mut |_, _| {});
+        }
+        if is_icmp(facts.protocol) && matches!(facts.what, What::Part { port: None, .. }) {
+            // Its type stood in the first part, which did not get through.
+            return Err(DropReason::FragmentExpired);
+        }
+        let [egress, ingress] =
+            self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        let new = New {
+            guest: ends.guest.0,
+            inbound: ends.from.is_none(),
+            epoch: ends.epoch(),
+            data: data(egress, ingress, port, facts.protocol),
+            binding: None,
+        };
+        match self.tracker.insert(&probe, &tuple.reversed(), &new, seen, self.now, &mut |_, _| {}) {
+            Ok(_) => Ok(Judged::Pass),
+            Err(Refused::Invalid(_)) => Err(DropReason::ConntrackInvalid),
+            Err(Refused::Unlike | Refused::Taken(_) | Refused::Crowded) => Err(DropReason::ConntrackFull),
+        }
+    }
+}
+
+fn describe(entry: Option<&Entry>) -> String {
+    format!("of a connection that is tracked, {}", entry.map_or("?", |entry| entry.state().name()))
+}
+
+fn names(policy: &Policy) -> String {
+    policy.groups.join(", ")
+}
+
+fn is_icmp(kind: u8) -> bool {
+    matches!(kind, protocol::ICMP | protocol::ICMPV6)
+}
+
+/// What is kept with an entry: the numbers of the rules that let it in (from 1 on), and in their high bits an ICMP query's type
+/// and code.
+fn data(egress: u32, ingress: u32, port: u16, protocol: u8) -> [u32; 2] {
+    let kind = if is_icmp(protocol) { u32::from(port) } else { 0 };
+    [egress & 0xff_ffff | (kind >> 8) << 24, ingress & 0xff_ffff | (kind & 0xff) << 24]
+}
+
+/// The type and code of an ICMP query, as [`data`] keeps it.
+#[allow(clippy::cast_possible_truncation)] // bytes
+fn kind_of(entry: &Entry) -> u16 {
+    let [high, low] = [Direction::Original, Direction::Reply].map(|way| (entry.data(way) >> 24) as u16);
+    high << 8 | low
+}
+
+/// A frame that is to be flooded: whether it may leave its sender.
+///
+/// # Errors
+/// Why it may not.
+#[inline(always)]
+pub(super) fn leave(
+    frame: &Frame,
+    (ingress, network): (PortIdx, NetIdx),
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut impl Tracer,
+) -> Result<(), DropReason> {
+    match tables.port(ingress).and_then(PortEntry::policy) {
+        None => Ok(()),
+        from => {
+            spread(frame, Ends { from, to: None, guest: ingress, zone: network }, (tables, shard), tracer)
+        }
+    }
+}
+
+/// A copy of a flooded frame: whether it may enter its receiver.
+///
+/// # Errors
+/// Why it may not.
+#[inline(always)]
+pub(super) fn may_enter(
+    frame: &Frame,
+    exit: &Exit<'_>,
+    port: &PortEntry,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut impl Tracer,
+) -> Result<(), DropReason> {
+    let is_home = shard.security.as_ref().is_some_and(|security| security.home == port.worker);
+    match port.policy().filter(|_| is_home) {
+        None => Ok(()),
+        to => {
+            spread(frame, Ends { from: None, to, guest: exit.to, zone: exit.index }, (tables, shard), tracer)
+        }
+    }
+}
+
+/// Judges a frame that goes to several ports, each packet by itself.
+#[inline(never)]
+fn spread(
+    frame: &Frame,
+    ends: Ends<'_>,
+    (tables, shard): (&Tables, &mut Shard),
+    tracer: &mut impl Tracer,
+) -> Result<(), DropReason> {
+    let now = seconds(shard.now);
+    let Some(security) = &mut shard.security else { return Ok(()) };
+    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
+    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now, tracer };
+    let read = match read {
+        Read::Unicast(Facts { what: What::Part { port, .. }, .. }) if port.is_none() => return Ok(()),
+        read => read,
+    };
+    judge.judge(&read, Some((0, 0))).map(|_| ())
+}
+
+/// Whether a guest is sent a frame for this MAC though it is not known where that is: only if it is one of its own.
+pub(super) fn is_its_own(port: &PortEntry, mac: Mac) -> bool {
+    port.guard.as_ref().is_none_or(|guard| guard.claims.stations.iter().any(|station| station.mac == mac))
+}
+
+/// A frame that another worker decided on, for a port of this one: into its queue, if it may enter.
+#[inline]
+pub fn enter(frame: Frame, port: PortIdx, (tables, shard): (&Tables, &mut Shard), out: &mut Out) {
+    let Some(entry) = tables.port(port) else { return };
+    let (Some(to), Segments::Access(network)) = (entry.policy(), &entry.segments) else {
+        return out.push(port, frame);
+    };
+    let ends = Ends { from: None, to: Some(to), guest: port, zone: *network };
+    let place = Held { to: port, ingress: port, network: *network, from_tunnel: false, enters: true };
+    match judge(frame, ends, place, (tables, shard), &mut Silent) {
+        Ok(Some(frame)) => out.push(port, frame),
+        Ok(None) => {}
+        Err(reason) => dropped(reason, port, (tables, shard)),
+    }
+    release(tables, shard, out, &mut Silent);
+}
+
+fn dropped(reason: DropReason, port: PortIdx, (tables, shard): (&Tables, &mut Shard)) {
+    shard.last_drop = Some(reason);
+    if let Some(port) = tables.port(port) {
+        port.counters.count_drop_shared(reason, 1);
+    }
+}
+
+/// Sends on, or drops, fragments that wait no longer.
+#[inline(always)]
+pub(super) fn release(tables: &Tables, shard: &mut Shard, out: &mut Out, tracer: &mut impl Tracer) {
+    while let Some(released) = shard.security.as_mut().and_then(|security| security.fragments.pop()) {
+        let port = released.1.ingress;
+        if let Err(reason) = resume(released, (tables, shard), out, tracer) {
+            dropped(reason, port, (tables, shard));
+        }
+    }
+}
+
+#[cold]
+fn resume(
+    (frame, place, ports): fragments::Released<Held>,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<(), DropReason> {
+    let known = ports?.unwrap_or_default();
+    let (Some(port), Some(network)) = (tables.port(place.to), tables.network(place.network)) else {
+        return Err(DropReason::PortDown);
+    };
+    let now = seconds(shard.now);
+    let Some(security) = &mut shard.security else { return Err(DropReason::PortDown) };
+    let from = tables.port(place.ingress).and_then(PortEntry::policy).filter(|_| !place.enters);
+    let to = port.policy().filter(|_| port.worker == security.home);
+    let guest = if from.is_some() { place.ingress } else { place.to };
+    let ends = Ends { from, to, guest, zone: place.network };
+    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(guest.0))?;
+    Judge { ends, tables, tracker: &mut security.tracker, now, tracer }.judge(&read, Some(known))?;
+    if place.enters {
+        out.push(place.to, frame);
+        return Ok(());
+    }
+    let Held { to, ingress, network: index, from_tunnel, .. } = place;
+    let exit = Exit { to, ingress, index, network, from_tunnel };
+    match egress::admit(&frame, &exit, tables) {
+        Ok(port) => egress::send(frame, &exit, port, (tables, shard), out, tracer).map(|_| ()),
+        Err(egress::Refused::Drop(reason)) => Err(reason),
+        Err(egress::Refused::TooBig(_)) => Err(DropReason::MtuExceeded),
+    }
+}
+
+/// What falls due besides frames.
+pub fn poll(tables: &Tables, shard: &mut Shard, now: Instant, out: &mut Out) {
+    if let Some(security) = &mut shard.security {
+        security.sweep(now);
+        release(tables, shard, out, &mut Silent);
+    }
+}
+
+/// Brings a worker's memory in line with newly published tables.
+pub fn configure(tables: &Tables, shard: &mut Shard, home: WorkerIdx) {
+    if !is_wanted(tables, home) {
+        shard.security = None;
+        return;
+    }
+    let seed = shard.seed;
+    shard.security.get_or_insert_with(|| Box::new(Security::new(tables, home, seed))).configure(tables);
+}
