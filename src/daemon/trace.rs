@@ -13,6 +13,7 @@ use std::io;
 
 use crate::control::hex;
 use crate::control::view::{Trace, TraceOutput, TraceStep};
+use crate::dataplane::conntrack::Entry;
 use crate::dataplane::fdb::Fdb;
 use crate::dataplane::nat::live::Found;
 use crate::dataplane::out::Out;
@@ -54,6 +55,8 @@ impl Traced {
 pub enum Known {
     /// A connection, or what would be made of one.
     Connection(Box<Found>),
+    /// A guest's connection.
+    Tracked(Box<Entry>),
     /// A neighbour's MAC.
     Mac(Mac),
 }
@@ -77,6 +80,11 @@ impl Live {
         for (look, known) in &self.0 {
             match (look, known, &mut shard.nat) {
                 (_, Some(Known::Connection(found)), Some(nat)) => nat.import(found),
+                (_, Some(Known::Tracked(entry)), _) => {
+                    if let Some(security) = &mut shard.security {
+                        security.tracker.import(entry, None);
+                    }
+                }
                 (&Look::Neighbour(interface, address), Some(Known::Mac(mac)), _) => {
                     shard.neighbours.hear(NeighbourEvent { interface, address, mac: Some(*mac) }, now);
                 }
@@ -107,8 +115,9 @@ pub fn trace(
     underlay::configure(&mut shard, &tables.detached(), now, &mut out);
     out.flush(|_, frames| frames.clear());
     let mut tables = tables.detached();
-    // Here is the home of all routers.
-    for port in tables.ports.iter_mut().flatten().filter(|port| port.interface().is_some()) {
+    // Here is the home of all routers, and of all guests with security groups.
+    let is_home = |port: &&mut PortEntry| port.interface().is_some() || port.policy().is_some();
+    for port in tables.ports.iter_mut().flatten().filter(is_home) {
         port.worker = WorkerIdx(0);
     }
     tables.conntrack.max_entries = CONNECTIONS;

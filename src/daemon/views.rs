@@ -363,12 +363,14 @@ impl Daemon {
                 let router = tables.router(RouterIdx(tuple.zone));
                 (router.and_then(|router| router.nat.gateway), Question::Foresee(tuple))
             }
+            Look::Tracked(port, tuple) => (Some(port), Question::Tracked(tuple)),
             Look::Neighbour(interface, address) => (Some(interface), Question::Neighbour(interface, address)),
         };
         let Some(home) = interface.and_then(|port| tables.port(port)) else { return Ok(None) };
         Ok(match self.ask(home.worker, question).await?.facts {
             Facts::Foreseen(found) => found.map(Known::Connection),
             Facts::Neighbour(mac) => mac.map(Known::Mac),
+            Facts::Tracked(entry) => entry.map(Known::Tracked),
             _ => None,
         })
     }

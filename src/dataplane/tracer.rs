@@ -22,6 +22,8 @@ pub trait Tracer {
 pub enum Look {
     /// The connection of a tuple, at the worker that translates for the router that is its zone.
     Connection(Tuple),
+    /// The connection of a tuple whose zone is a network, at the worker of this guest's port.
+    Tracked(PortIdx, Tuple),
     /// A neighbour of an interface, at its home. The address is one of [`crate::tables::tunnel::address_key`].
     Neighbour(PortIdx, u128),
 }

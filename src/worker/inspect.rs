@@ -75,6 +75,8 @@ pub enum Question {
     Foresee(Tuple),
     /// A neighbour, by [`crate::tables::tunnel::address_key`].
     Neighbour(PortIdx, u128),
+    /// The connection of a tuple whose zone is a network.
+    Tracked(Tuple),
 }
 
 /// What was asked for.
@@ -97,6 +99,8 @@ pub enum Facts {
     Foreseen(Option<Box<Found>>),
     /// Its MAC, if it is known.
     Neighbour(Option<Mac>),
+    /// The connection, if there is one.
+    Tracked(Option<Box<Entry>>),
 }
 
 /// An answer.
@@ -177,6 +181,13 @@ fn facts(question: Question, shard: &mut Shard, tables: &Tables, now: u32) -> (F
         }
         Question::Foresee(tuple) => {
             (Facts::Foreseen(nat.map(|nat| Box::new(nat.foresee(&tuple, now)))), None)
+        }
+        Question::Tracked(tuple) => {
+            let security = shard.security.as_deref();
+            (
+                Facts::Tracked(security.and_then(|security| security.connection(&tuple, now)).map(Box::new)),
+                None,
+            )
         }
         Question::Neighbour(interface, address) => {
             let ip = crate::tables::tunnel::key_address(address);

@@ -35,7 +35,7 @@ use super::egress::{self, Exit};
 use super::fragments::{self, Fragments, Outcome};
 use super::nat::carried;
 use super::out::Out;
-use super::tracer::{Silent, Tracer};
+use super::tracer::{Look, Silent, Tracer};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::policy::Packet;
@@ -126,6 +126,12 @@ impl Security {
         let (limits, settings) = settings(tables);
         self.tracker.set_limits(limits);
         self.tracker.set_settings(settings);
+    }
+
+    /// The connection of a tuple.
+    pub fn connection(&self, tuple: &Tuple, now: u32) -> Option<Entry> {
+        let (at, _) = self.tracker.find(&self.tracker.probe(tuple), now)?;
+        self.tracker.entry(at).copied()
     }
 
     /// Ends what is over. Fragments that wait no longer are to be released then.
@@ -411,6 +417,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             source_port,
             destination_port,
         };
+        self.tracer.look(|| Some(Look::Tracked(self.ends.guest, about)));
         // It is for who sent the packet.
         if quoted.source == facts.destination
             && let Some((at, direction)) = self.tracker.find(&self.tracker.probe(&about), self.now)
@@ -453,12 +460,13 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         if ends.is_empty() {
             return Ok(Judged::Pass);
         }
+        self.tracer.look(|| Some(Look::Tracked(ends.guest, *tuple)));
         let probe = self.tracker.probe(tuple);
         if let Some((at, direction)) = self.tracker.find(&probe, self.now) {
             if self.holds(at, direction, ends) {
                 match self.tracker.update(at, direction, seen, self.now) {
                     Verdict::Pass | Verdict::Restarted => {
-                        self.tracer.say("security", || self::describe(self.tracker.entry(at)));
+                        self.tracer.say("security", || describe(self.tracker.entry(at), direction, ends));
                         return Ok(Judged::Pass);
                     }
                     Verdict::Invalid(_) => return Err(DropReason::ConntrackInvalid),
@@ -488,8 +496,22 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
     }
 }
 
-fn describe(entry: Option<&Entry>) -> String {
-    format!("of a connection that is tracked, {}", entry.map_or("?", |entry| entry.state().name()))
+/// A connection, and the rules that let it in.
+fn describe(entry: Option<&Entry>, direction: Direction, ends: Ends<'_>) -> String {
+    let Some(entry) = entry else { return String::new() };
+    let ends = if direction == Direction::Original { ends } else { ends.swapped() };
+    let rules = [
+        (ends.from.map(|policy| &policy.egress_rules), Direction::Original),
+        (ends.to.map(|policy| &policy.ingress_rules), Direction::Reply),
+    ];
+    let mut text = format!("of a connection that is tracked, {}", entry.state().name());
+    for (rules, way) in rules {
+        let number = usize::try_from(entry.data(way) & NUMBER).unwrap_or(0);
+        if let Some(rule) = rules.and_then(|rules| rules.get(number.checked_sub(1)?)) {
+            text += &format!("; let in by a rule of security group {}: {}", rule.group, rule.text);
+        }
+    }
+    text
 }
 
 fn names(policy: &Policy) -> String {
@@ -500,11 +522,14 @@ fn is_icmp(kind: u8) -> bool {
     matches!(kind, protocol::ICMP | protocol::ICMPV6)
 }
 
+/// The part of what is kept with an entry that is a rule's number.
+const NUMBER: u32 = 0xff_ffff;
+
 /// What is kept with an entry: the numbers of the rules that let it in (from 1 on), and in their high bits an ICMP query's type
 /// and code.
 fn data(egress: u32, ingress: u32, port: u16, protocol: u8) -> [u32; 2] {
     let kind = if is_icmp(protocol) { u32::from(port) } else { 0 };
-    [egress & 0xff_ffff | (kind >> 8) << 24, ingress & 0xff_ffff | (kind & 0xff) << 24]
+    [egress & NUMBER | (kind >> 8) << 24, ingress & NUMBER | (kind & 0xff) << 24]
 }
 
 /// The type and code of an ICMP query, as [`data`] keeps it.
