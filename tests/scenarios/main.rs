@@ -10,6 +10,7 @@ mod offload;
 mod reload;
 mod router_see;
 mod routing;
+mod security;
 mod see;
 mod service;
 mod switch;

@@ -603,11 +603,13 @@ impl Switch {
             let Some(look) = traced.looks.iter().find(|look| !live.has(look)).copied() else { return traced };
             let question = match look {
                 Look::Connection(tuple) => Question::Foresee(tuple),
+                Look::Tracked(_, tuple) => Question::Tracked(tuple),
                 Look::Neighbour(interface, address) => Question::Neighbour(interface, address),
             };
             let known = match self.ask(question).facts {
                 Facts::Foreseen(found) => found.map(Known::Connection),
                 Facts::Neighbour(mac) => mac.map(Known::Mac),
+                Facts::Tracked(entry) => entry.map(Known::Tracked),
                 _ => panic!("another answer"),
             };
             live.add(look, known);

@@ -1,0 +1,303 @@
+//! Security groups: which packets leave a guest, and which enter one. `a` and `b` are guests of the group `web`, `d` is one of
+//! the group `default`; `c` is a port without port security, where anything may be.
+
+use super::frames::*;
+use super::ipv4::*;
+use super::switch::*;
+
+const LAB: &str = r#"
+network = [{ name = "lan" }]
+subnet = [
+  { name = "lan-v4", network = "lan", cidr = "10.0.0.0/24", enable_dhcp = false },
+  { name = "lan-v6", network = "lan", cidr = "2001:db8::/64", enable_dhcp = false },
+]
+security_group = [
+  { name = "web", rules = [
+    { direction = "egress", protocol = "tcp", ports = "80,443" },
+    { direction = "egress", protocol = "udp" },
+    { direction = "egress", protocol = "icmp" },
+    { direction = "egress", protocol = "ipv6-icmp" },
+    { direction = "ingress", protocol = "tcp", ports = "80", remote = "10.0.0.0/24" },
+    { direction = "ingress", protocol = "tcp", ports = "22", remote_group = "web" },
+    { direction = "ingress", protocol = "icmp", icmp_type = 8, icmp_code = 0 },
+    { direction = "ingress", protocol = "ipv6-icmp", icmp_type = 128 },
+    { direction = "ingress", protocol = "udp", ports = "5000-5009" },
+  ] },
+]
+port = [
+  { name = "a", network = "lan", mac_address = "52:54:00:00:00:0a", fixed_ips = ["10.0.0.10", "2001:db8::10"], port_security_enabled = true, security_groups = ["web"], interface = { kind = "packet", name = "eth-a" } },
+  { name = "b", network = "lan", mac_address = "52:54:00:00:00:0b", fixed_ips = ["10.0.0.11", "2001:db8::11"], port_security_enabled = true, security_groups = ["web"], interface = { kind = "packet", name = "eth-b" } },
+  { name = "c", network = "lan", mac_address = "52:54:00:00:00:0c", fixed_ips = ["10.0.0.12", "2001:db8::12"], interface = { kind = "packet", name = "eth-c" } },
+  { name = "d", network = "lan", mac_address = "52:54:00:00:00:0d", fixed_ips = ["10.0.0.13", "2001:db8::13"], port_security_enabled = true, interface = { kind = "packet", name = "eth-d" } },
+]
+"#;
+
+fn lab() -> Switch {
+    let mut sw = Switch::from(LAB);
+    sw.settle();
+    sw
+}
+
+/// A packet from one of `a`, `b`, `c`, `d` to another one: `tcp sport=1 dport=80`.
+fn packet(from: char, to: char, what: &str) -> Wire {
+    let [source, destination] = [from, to].map(|who| who as u8 - b'a' + 10);
+    let mac = |n: u8| format!("52:54:00:00:00:{n:02x}");
+    let (source_mac, destination_mac) = (mac(source), mac(destination));
+    match what.strip_prefix("v6 ") {
+        Some(what) => spec(&format!(
+            "eth src={source_mac} dst={destination_mac} ip src=2001:db8::{source} dst=2001:db8::{destination} {what}"
+        )),
+        None => spec(&format!(
+            "eth src={source_mac} dst={destination_mac} ip src=10.0.0.{source} dst=10.0.0.{destination} {what}"
+        )),
+    }
+}
+
+/// It gets through.
+#[track_caller]
+fn passes(sw: &mut Switch, from: char, to: char, what: &str) {
+    let packet = packet(from, to, what);
+    sw.send(&from.to_string(), packet.clone());
+    sw.expect(&to.to_string(), packet);
+}
+
+/// It ends for this reason.
+#[track_caller]
+fn ends(sw: &mut Switch, from: char, to: char, what: &str, reason: &str) {
+    sw.forget();
+    sw.send(&from.to_string(), packet(from, to, what));
+    sw.expect_nothing(&to.to_string());
+    sw.expect_counters(&format!("{from}: rx_frames 1, {} {reason} 1", bytes(from, to, what)));
+}
+
+fn bytes(from: char, to: char, what: &str) -> String {
+    format!("rx_bytes {},", packet(from, to, what).len())
+}
+
+#[test]
+fn what_no_rule_lets_out_or_in_ends() {
+    let mut sw = lab();
+    ends(&mut sw, 'a', 'c', "tcp sport=40000 dport=25 flags=S", "security_egress");
+    ends(&mut sw, 'c', 'a', "tcp sport=40000 dport=25 flags=S", "security_ingress");
+    ends(&mut sw, 'c', 'a', "udp sport=40000 dport=4999", "security_ingress");
+    ends(&mut sw, 'c', 'a', "udp sport=40000 dport=5010", "security_ingress");
+    // By the other version of IP, too: the rule has a prefix of IPv4.
+    ends(&mut sw, 'c', 'a', "v6 tcp sport=40000 dport=80 flags=S", "security_ingress");
+    // The default group lets in its own members only.
+    ends(&mut sw, 'a', 'd', "udp sport=40000 dport=53", "security_ingress");
+    passes(&mut sw, 'd', 'c', "udp sport=40000 dport=53");
+}
+
+#[test]
+fn what_a_rule_lets_in_has_its_replies_let_out() {
+    let mut sw = lab();
+    passes(&mut sw, 'c', 'a', "tcp sport=40000 dport=80 flags=S seq=100");
+    passes(&mut sw, 'a', 'c', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
+    passes(&mut sw, 'c', 'a', "tcp sport=40000 dport=80 flags=A seq=101 ack=501");
+    passes(&mut sw, 'c', 'a', "udp sport=40000 dport=5000");
+    passes(&mut sw, 'a', 'c', "udp sport=5000 dport=40000");
+    passes(&mut sw, 'c', 'a', "icmp echo id=7");
+    passes(&mut sw, 'a', 'c', "icmp reply id=7");
+    passes(&mut sw, 'c', 'a', "v6 icmp echo id=7");
+    passes(&mut sw, 'a', 'c', "v6 icmp reply id=7");
+    // A reply to nothing that was asked is none.
+    ends(&mut sw, 'c', 'a', "icmp reply id=8", "security_ingress");
+    ends(&mut sw, 'c', 'a', "tcp sport=80 dport=41000 flags=SA seq=1 ack=2", "security_ingress");
+}
+
+#[test]
+fn what_a_rule_lets_out_has_its_replies_let_in() {
+    let mut sw = lab();
+    passes(&mut sw, 'a', 'c', "tcp sport=40000 dport=443 flags=S seq=100");
+    passes(&mut sw, 'c', 'a', "tcp sport=443 dport=40000 flags=SA seq=500 ack=101");
+    passes(&mut sw, 'a', 'c', "v6 udp sport=40000 dport=53");
+    passes(&mut sw, 'c', 'a', "v6 udp sport=53 dport=40000");
+    // Nobody else's, nor at another port.
+    ends(&mut sw, 'd', 'a', "udp sport=53 dport=40000", "security_ingress");
+    ends(&mut sw, 'c', 'a', "v6 udp sport=53 dport=40001", "security_ingress");
+}
+
+#[test]
+fn between_two_guests_both_have_a_say() {
+    let mut sw = lab();
+    passes(&mut sw, 'a', 'b', "tcp sport=40000 dport=80 flags=S seq=100");
+    passes(&mut sw, 'b', 'a', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
+    // `b` would let it in, but `a` does not let it out; then the other way round.
+    ends(&mut sw, 'a', 'b', "tcp sport=40000 dport=22 flags=S", "security_egress");
+    ends(&mut sw, 'd', 'a', "tcp sport=40000 dport=443 flags=S", "security_ingress");
+    // `d` lets out all, and is no member of `web`.
+    ends(&mut sw, 'd', 'a', "tcp sport=40000 dport=22 flags=S", "security_ingress");
+}
+
+#[test]
+fn it_is_the_same_where_each_guest_has_a_worker_of_its_own() {
+    let mut sw = Build::from(LAB).worker("a", 0).worker("b", 1).worker("c", 1).worker("d", 0).start();
+    sw.settle();
+    passes(&mut sw, 'a', 'b', "tcp sport=40000 dport=80 flags=S seq=100");
+    passes(&mut sw, 'b', 'a', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
+    passes(&mut sw, 'c', 'a', "udp sport=40000 dport=5000");
+    passes(&mut sw, 'a', 'c', "udp sport=5000 dport=40000");
+    sw.forget();
+    // What its receiver does not let in counts there, as its sender's worker is done with it.
+    let stranger = packet('c', 'a', "tcp sport=40000 dport=25 flags=S");
+    sw.send("c", stranger.clone());
+    sw.expect_nothing("a");
+    let len = stranger.len();
+    sw.expect_counters(&format!("c: rx_frames 1, rx_bytes {len}, forwarded 1; a: security_ingress 1"));
+}
+
+#[test]
+fn members_come_and_go() {
+    let mut sw = lab();
+    // `d` lets anything out, and `web` lets its members in by SSH.
+    let joined = LAB.replace(
+        r#"port_security_enabled = true, interface = { kind = "packet", name = "eth-d" }"#,
+        r#"port_security_enabled = true, security_groups = ["default", "web"], interface = { kind = "packet", name = "eth-d" }"#,
+    );
+    let first = "tcp sport=40000 dport=22 flags=S seq=100";
+    ends(&mut sw, 'd', 'a', first, "security_ingress");
+    sw.reload(&joined);
+    passes(&mut sw, 'd', 'a', first);
+    passes(&mut sw, 'a', 'd', "tcp sport=22 dport=40000 flags=SA seq=500 ack=101");
+    passes(&mut sw, 'd', 'a', "tcp sport=40000 dport=22 flags=A seq=101 ack=501");
+    // It is no member any more: what only that let in ends, and at once.
+    sw.reload(LAB);
+    ends(&mut sw, 'd', 'a', "tcp sport=40000 dport=22 flags=A seq=101 ack=501", "security_ingress");
+    ends(&mut sw, 'a', 'd', "tcp sport=22 dport=40000 flags=A seq=501 ack=101", "security_egress");
+}
+
+#[test]
+fn a_rule_that_goes_ends_what_only_it_let_in() {
+    let mut sw = lab();
+    for port in [40000, 40001] {
+        passes(&mut sw, 'c', 'a', &format!("udp sport={port} dport=5000"));
+        passes(&mut sw, 'c', 'a', &format!("tcp sport={port} dport=80 flags=S seq=100"));
+    }
+    sw.reload(&LAB.replace(r#"{ direction = "ingress", protocol = "udp", ports = "5000-5009" },"#, ""));
+    ends(&mut sw, 'c', 'a', "udp sport=40000 dport=5000", "security_ingress");
+    passes(&mut sw, 'c', 'a', "tcp sport=40001 dport=80 flags=S seq=100");
+    // The guest itself may still begin what looks like the answer.
+    passes(&mut sw, 'a', 'c', "udp sport=5000 dport=40000");
+    passes(&mut sw, 'c', 'a', "udp sport=40000 dport=5000");
+}
+
+#[test]
+fn icmp_errors_pass_with_what_they_are_about() {
+    let mut sw = lab();
+    passes(&mut sw, 'a', 'c', "udp sport=40000 dport=53");
+    let sent = packet('a', 'c', "udp sport=40000 dport=53");
+    let (c, a) = ([10, 0, 0, 12], [10, 0, 0, 10]);
+    let error = |quote: &[u8]| framed(mac(12), mac(10), &icmp_error((c, a), (3, 3), [0; 4], &quote[14..]));
+    sw.send("c", error(&sent.bytes));
+    sw.expect("a", error(&sent.bytes));
+    // About nothing that it sent.
+    sw.forget();
+    let other = packet('a', 'c', "udp sport=40001 dport=53");
+    sw.send("c", error(&other.bytes));
+    sw.expect_nothing("a");
+    sw.expect_counters(&format!("c: rx_frames 1, rx_bytes {}, security_ingress 1", error(&other.bytes).len()));
+}
+
+#[test]
+fn fragments_go_with_the_first_of_their_packet() {
+    let mut sw = lab();
+    let whole = |dport: u16| packet('c', 'a', &format!("udp sport=40000 dport={dport} len=2000"));
+    let parts = |dport: u16, id: u8| -> Vec<Wire> {
+        let mut bytes = whole(dport).bytes[14..].to_vec();
+        bytes[5] = id;
+        seal(&mut bytes);
+        in_parts(&bytes, 1000).iter().map(|part| framed(mac(12), mac(10), part)).collect()
+    };
+    let [first, second, third] = parts(5000, 1).try_into().unwrap();
+    // The second waits for the first, and they leave in that order.
+    sw.send("c", second.clone());
+    sw.expect_nothing("a");
+    sw.send("c", first.clone());
+    sw.expect("a", first);
+    sw.expect("a", second);
+    sw.send("c", third.clone());
+    sw.expect("a", third);
+    // Where the first may not enter, neither may the others.
+    sw.forget();
+    let refused = parts(4000, 2);
+    let len: usize = refused.iter().map(Wire::len).sum();
+    for part in refused {
+        sw.send("c", part);
+        sw.expect_nothing("a");
+    }
+    sw.expect_counters(&format!("c: rx_frames 3, rx_bytes {len}, security_ingress 3"));
+}
+
+#[test]
+fn what_a_guest_needs_to_begin_with_needs_no_rule() {
+    let deaf = LAB.replace(r#"security_groups = ["web"]"#, "security_groups = []");
+    let mut sw = Switch::from(&deaf);
+    sw.settle();
+    ends(&mut sw, 'a', 'c', "udp sport=1 dport=2", "security_egress");
+    let asks = spec("eth src=52:54:00:00:00:0a dst=ff:ff:ff:ff:ff:ff arp who-has 10.0.0.12 tell 10.0.0.10");
+    sw.send("a", asks.clone());
+    sw.expect("c", asks);
+    let says = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a arp reply 10.0.0.12 is-at 52:54:00:00:00:0c to=10.0.0.10");
+    sw.send("c", says.clone());
+    sw.expect("a", says);
+    // Another server's DHCP, where ours does not serve.
+    let offer = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a ip src=10.0.0.12 dst=10.0.0.10 udp sport=67 dport=68 len=300");
+    sw.send("c", offer.clone());
+    sw.expect("a", offer);
+    ends(&mut sw, 'c', 'a', "udp sport=68 dport=67", "security_ingress");
+}
+
+#[test]
+fn a_flood_reaches_only_those_who_let_it_in() {
+    let mut sw = lab();
+    let beacon = |dport: u16| {
+        spec(&format!(
+            "eth src=52:54:00:00:00:0c dst=ff:ff:ff:ff:ff:ff ip src=10.0.0.12 dst=10.0.0.255 udp sport=9 dport={dport}"
+        ))
+    };
+    sw.send("c", beacon(5000));
+    sw.expect("a", beacon(5000));
+    sw.expect("b", beacon(5000));
+    sw.expect_nothing("d");
+    sw.send("c", beacon(4000));
+    for port in ["a", "b", "d"] {
+        sw.expect_nothing(port);
+    }
+    // A guest is not sent what is for a MAC that is not its own.
+    let stray = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:77 ip src=10.0.0.12 dst=10.0.0.10 udp dport=5000");
+    sw.send("c", stray);
+    sw.expect_nothing("a");
+}
+
+#[test]
+fn stateless_groups_judge_each_packet_by_itself() {
+    let mut sw = Switch::from(&LAB.replace(r#"{ name = "web", rules"#, r#"{ name = "web", stateful = false, rules"#));
+    sw.settle();
+    passes(&mut sw, 'c', 'a', "tcp sport=40000 dport=80 flags=S seq=100");
+    ends(&mut sw, 'a', 'c', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101", "security_egress");
+    passes(&mut sw, 'c', 'a', "udp sport=40000 dport=5000");
+    passes(&mut sw, 'a', 'c', "udp sport=5000 dport=40000");
+}
+
+#[test]
+fn a_trace_names_the_rule() {
+    let mut sw = lab();
+    let refused = sw.explain("c", packet('c', 'a', "tcp sport=40000 dport=25 flags=S"));
+    assert_eq!(refused.verdict, "dropped: security_ingress");
+    let said = |steps: &[nuswitch::control::view::TraceStep]| {
+        steps.iter().filter(|step| step.stage == "security").map(|step| step.text.clone()).collect::<Vec<_>>().join("\n")
+    };
+    assert!(said(&refused.steps).contains("its security groups: web"), "{:?}", refused.steps);
+    let first = sw.explain("c", packet('c', 'a', "tcp sport=40000 dport=80 flags=S"));
+    assert_eq!(first.verdict, "forwarded");
+    let rule = "a rule of security group web: ingress IPv4 tcp 80 from 10.0.0.0/24";
+    assert!(said(&first.steps).contains(rule), "{:?}", first.steps);
+    // An established connection: the rule that once let it in.
+    passes(&mut sw, 'c', 'a', "tcp sport=40000 dport=80 flags=S seq=100");
+    let reply = packet('a', 'c', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
+    let traced = sw.explain_live("a", reply.clone());
+    assert_eq!(traced.verdict, "forwarded");
+    assert!(said(&traced.steps).contains(&format!("tracked, syn-received; let in by {rule}")), "{:?}", traced.steps);
+    // Without what the switch knows it would not get out.
+    assert_eq!(sw.explain("a", reply).verdict, "dropped: security_egress");
+}
