@@ -173,6 +173,7 @@ mod overlay;
 mod read;
 mod reader;
 mod schema;
+pub mod security;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -188,6 +189,10 @@ pub use boot::is_label;
 pub use diagnostic::Diagnostic;
 pub use diff::{Changes, Diff, diff};
 pub use schema::*;
+pub use security::{
+    AddressGroup, AddressPair, DEFAULT_GROUP, Direction, Ethertype, PortSecurity, RuleRemote, SecurityGroup,
+    SecurityRule,
+};
 pub use validate::OBJECTS_MAX;
 
 use diagnostic::Report;
