@@ -61,6 +61,16 @@ pub enum RuleRemote {
     AddressGroup(String),
 }
 
+impl SecurityRule {
+    /// Whether it lets the same pass, whatever people are told of it.
+    pub fn says_the_same_as(&self, other: &SecurityRule) -> bool {
+        // Taken apart, so that nothing new can be forgotten here.
+        let SecurityRule { direction, ethertype, protocol, ports, icmp, remote, description: _ } = self;
+        (direction, ethertype, protocol, ports, icmp, remote)
+            == (&other.direction, &other.ethertype, &other.protocol, &other.ports, &other.icmp, &other.remote)
+    }
+}
+
 impl Ethertype {
     /// Both.
     pub const ALL: [Ethertype; 2] = [Ethertype::V4, Ethertype::V6];
