@@ -48,19 +48,21 @@ impl Check {
     }
 }
 
-/// How many objects there are of each kind; routing is told of where there is any.
+/// How many objects there are of each kind; routing and groups are told of where there are any.
 fn objects(model: &Model) -> String {
     let always = [
         (model.physical_networks.len(), "physical network"),
         (model.networks.len(), "network"),
         (model.ports.len(), "port"),
     ];
-    let routing = [
+    let others = [
         (model.subnets.len(), "subnet"),
         (model.routers.len(), "router"),
         (model.floating_ips.len(), "floating IP"),
+        (model.security_groups.iter().filter(|group| !group.is_built_in()).count(), "security group"),
+        (model.address_groups.len(), "address group"),
     ];
-    let counts = always.into_iter().chain(routing.into_iter().filter(|(count, _)| *count > 0));
+    let counts = always.into_iter().chain(others.into_iter().filter(|(count, _)| *count > 0));
     counts.map(|(count, noun)| format!("{count} {noun}{}", plural(count))).collect::<Vec<_>>().join(", ")
 }
 

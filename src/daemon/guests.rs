@@ -128,11 +128,16 @@ fn guest(port: &Port, network: &Network, model: &Model) -> Result<Option<Guest>,
         instance_type: None,
         image_id: None,
         reservation_id: None,
-        security_groups: Vec::new(),
+        security_groups: security_groups(port),
         public_ipv4: floating.map(|floating| floating.floating_ip_address),
         nics: vec![nic],
         mode,
     }))
+}
+
+/// The names of its groups; none where none apply.
+fn security_groups(port: &Port) -> Vec<String> {
+    port.port_security.as_ref().and_then(|security| security.security_groups.clone()).unwrap_or_default()
 }
 
 fn address(fixed: &FixedIp, model: &Model) -> Option<NicAddress> {

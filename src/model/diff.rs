@@ -9,8 +9,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{
-    AttachmentKey, Conntrack, Device, FloatingIp, Interface, Model, Network, Origin, Overlay,
-    PhysicalNetwork, Port, Router, Subnet, Switch, Timeouts,
+    AddressGroup, AttachmentKey, Conntrack, Device, FloatingIp, Interface, Model, Network, Origin, Overlay,
+    PhysicalNetwork, Port, Router, SecurityGroup, Subnet, Switch, Timeouts,
 };
 
 /// The difference between two models. Lists are in the order of the new model, of the old one for what is removed.
@@ -39,6 +39,10 @@ pub struct Diff {
     pub routers: Changes,
     /// Floating IPs, by address.
     pub floating_ips: Changes,
+    /// Security groups, by name.
+    pub security_groups: Changes,
+    /// Address groups, by name.
+    pub address_groups: Changes,
     /// Settings of `[switch]` and `[conntrack]` that can be applied while running, in words.
     pub settings: Vec<String>,
     /// Settings of `[switch]` and `[conntrack]` that stay as they are until a restart, in words.
@@ -71,6 +75,7 @@ pub fn diff(old: &Model, new: &Model) -> Diff {
         |floating: &FloatingIp| FloatingIp { origin: Origin::default(), ..floating.clone() };
     let address = |floating: &FloatingIp| floating.floating_ip_address.to_string();
     diff.floating_ips = changes(&old.floating_ips, &new.floating_ips, placeless_floating, address);
+    groups(old, new, &mut diff);
     settings(&old.switch, &new.switch, &mut diff);
     conntrack(&old.conntrack, &new.conntrack, &mut diff);
     if old.dhcp != new.dhcp {
@@ -222,6 +227,18 @@ fn changes<T: PartialEq>(
     changes
 }
 
+/// Only tables differ with groups: no port is another one. The group that is there where no file says so is told of only when
+/// one says so.
+fn groups(old: &Model, new: &Model, diff: &mut Diff) {
+    let said = |model: &Model| -> Vec<SecurityGroup> {
+        model.security_groups.iter().filter(|group| !group.is_built_in()).cloned().collect()
+    };
+    let bare = |group: &SecurityGroup| SecurityGroup { origin: Origin::default(), ..group.clone() };
+    diff.security_groups = changes(&said(old), &said(new), bare, |group| group.name.clone());
+    let bare = |group: &AddressGroup| AddressGroup { origin: Origin::default(), ..group.clone() };
+    diff.address_groups = changes(&old.address_groups, &new.address_groups, bare, |group| group.name.clone());
+}
+
 fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     // Taken apart, so that a new setting cannot be forgotten here.
     let Switch { workers, idle, control, control_mode, control_group, mac_aging_time, buffers, state } = new;
@@ -292,9 +309,14 @@ impl fmt::Display for Diff {
             }
         };
         objects("network", &self.networks_removed, &self.networks_added, &self.networks_changed);
-        for (kind, Changes { added, removed, changed }) in
-            [("subnet", &self.subnets), ("router", &self.routers), ("floating IP", &self.floating_ips)]
-        {
+        let kinds = [
+            ("subnet", &self.subnets),
+            ("router", &self.routers),
+            ("floating IP", &self.floating_ips),
+            ("security group", &self.security_groups),
+            ("address group", &self.address_groups),
+        ];
+        for (kind, Changes { added, removed, changed }) in kinds {
             objects(kind, removed, added, changed);
         }
         let mut devices = |sign: char, keys: &[AttachmentKey], what: &str| {
@@ -401,6 +423,38 @@ interface = { kind = "guest", name = "g" }
             lines("[[network]]\nname = \"b\"", "[[network]]\nname = \"c\"\n[[network]]\nname = \"b\""),
             "+ network \"c\""
         );
+    }
+
+    #[test]
+    fn groups_change_and_no_device_does() {
+        const GROUPS: &str = r#"
+security_group = [{ name = "web", rules = [{ direction = "ingress", protocol = "tcp", ports = 80 }] }]
+address_group = [{ name = "office", addresses = ["192.0.2.0/24"] }]
+network = [{ name = "n" }]
+subnet = [{ name = "s", network = "n", cidr = "10.0.0.0/24" }]
+port = [{ name = "p", network = "n", interface = { kind = "tap", name = "p" }, security_groups = ["web"] }]
+"#;
+        let lines = |from: &str, to: &str| {
+            assert!(GROUPS.contains(from), "{from}");
+            let model = |text: &str| load(text, "f.toml").unwrap();
+            diff(&model(GROUPS), &model(&GROUPS.replacen(from, to, 1))).to_string()
+        };
+        assert_eq!(lines("security", "\n# moved\nsecurity"), "");
+        assert_eq!(lines("ports = 80", "ports = 81"), "~ security group \"web\"");
+        assert_eq!(lines("name = \"web\",", "name = \"web\", stateful = false,"), "~ security group \"web\"");
+        assert_eq!(
+            lines("[{ name = \"web\"", "[{ name = \"default\" }, { name = \"web\""),
+            "+ security group \"default\""
+        );
+        assert_eq!(lines("192.0.2.0/24", "192.0.2.0/25"), "~ address group \"office\"");
+        assert_eq!(lines("\"office\"", "\"home\""), "- address group \"office\"\n+ address group \"home\"");
+        let port = "~ port \"p\"";
+        assert_eq!(lines("security_groups = [\"web\"]", "security_groups = [\"web\", \"default\"]"), port);
+        assert_eq!(lines("security_groups = [\"web\"]", "port_security_enabled = false"), port);
+        let pair = "allowed_address_pairs = [{ ip_address = \"10.0.0.9\" }], security_groups = [\"web\"]";
+        assert_eq!(lines("security_groups = [\"web\"]", pair), port);
+        let network = "[{ name = \"n\", mac_limit = 1, port_security_enabled = true }]";
+        assert_eq!(lines("[{ name = \"n\" }]", network), "~ network \"n\"\n~ port \"p\"");
     }
 
     #[test]

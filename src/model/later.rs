@@ -3,15 +3,13 @@
 
 use super::reader::Later;
 
-const NO_FILTER: &str = "leave it out: networks keep guests apart, nothing filters within a network";
 const ONE_PROCESS: &str = "leave it out: routers are part of this process";
 const OTHER_TUNNEL: &str = "use \"vxlan\" for a network in tunnels";
 const NO_NAMES: &str = "leave it out: the switch answers no DNS";
 const NO_QOS: &str = "leave it out: nothing limits rates";
 const ALWAYS_UP: &str = "leave it out: only ports have an `admin_state_up`";
 
-pub(super) const ROOT: &Later =
-    &[("security_group", NO_FILTER), ("address_group", NO_FILTER), ("qos_policy", NO_QOS)];
+pub(super) const ROOT: &Later = &[("qos_policy", NO_QOS)];
 
 pub(super) const SWITCH: &Later = &[];
 
@@ -19,7 +17,6 @@ pub(super) const PHYSICAL_NETWORK: &Later =
     &[("mtu", "leave it out: `mtu` belongs to the networks, the device keeps its own")];
 
 pub(super) const NETWORK: &Later = &[
-    ("port_security_enabled", NO_FILTER),
     ("qos_policy", NO_QOS),
     ("admin_state_up", ALWAYS_UP),
     ("vlan_transparent", "leave it out: it cannot be chosen"),
@@ -28,8 +25,6 @@ pub(super) const NETWORK: &Later = &[
 pub(super) const NETWORK_TYPES: &Later = &[("geneve", OTHER_TUNNEL), ("gre", OTHER_TUNNEL)];
 
 pub(super) const PORT: &Later = &[
-    ("security_groups", NO_FILTER),
-    ("allowed_address_pairs", NO_FILTER),
     ("dns_name", NO_NAMES),
     ("dns_domain", NO_NAMES),
     ("qos_policy", NO_QOS),

@@ -3,7 +3,7 @@
 //! their prefix (`provider:network_type` is `network_type`).
 //!
 //! The way here: [`load`] parses the text, `read` takes it apart by means of `reader` and judges each value by itself,
-//! `validate` (and `tunnels`, and `l3` for routing) check what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
+//! `validate` (and `tunnels`, `l3` for routing, `security`) check what only the whole can show. Every mistake is collected as a [`Diagnostic`] with its place; one
 //! mistake refuses the file. [`diff()`] tells what differs between two models. Nothing here opens a device or reads
 //! the system.
 //!
@@ -67,6 +67,7 @@
 //! | `dns_domain` | the domain that guests are told | none |
 //! | `dynamic_leases` | whether MACs without a port get addresses of the subnets' pools by DHCP; needs `state` | `false` |
 //! | `metadata` | who answers metadata requests: `"builtin"`, `"proxy"`, `"off"` | as `[metadata]` says |
+//! | `port_security_enabled` | whether its `tap` and `guest` ports that do not say it have port security | `true` |
 //!
 //! | `[[subnet]]` | value | default |
 //! |---|---|---|
@@ -110,7 +111,9 @@
 //! | `static_macs` | list of further MACs behind the port | none |
 //! | `mac_limit` | most learned MACs, 0 to 1 048 576 | 1024 |
 //! | `admin_state_up` | `false`: neither receives nor sends | `true` |
-//! | `port_security_enabled` | `false` only | `false` |
+//! | `port_security_enabled` | whether its guest may send from its own MAC and addresses alone, and security groups apply; not for a trunk | tap, guest: the network's; else `false` |
+//! | `security_groups` | list of names; `[]` lets nothing pass; on networks with subnets | `["default"]` |
+//! | `allowed_address_pairs` | list of `{ ip_address, mac_address }` that it may send from besides; the address may be a prefix | none; `mac_address`: the port's |
 //! | `extra_dhcp_opts` | list of `{ opt_name, opt_value, ip_version }`; the name may be a number | none; `ip_version`: 4 |
 //! | `metadata` | `{ instance_id, hostname, public_keys, user_data, vendor_data, project_id, availability_zone }`: what the guest is told of itself; the data are files, named from where the configuration is | from the port's ID and name |
 //!
@@ -132,6 +135,29 @@
 //! | | `protocol`: `"tcp"`, `"udp"`, `"dccp"` | needed |
 //! | | `external_port` or `external_port_range` (`"8000-8010"`) | needed |
 //! | | `internal_port` or `internal_port_range`, as many | the same as outside |
+//!
+//! | `[[security_group]]` | value | default |
+//! |---|---|---|
+//! | `name` | `"default"` is there without being said: all may leave, its own members may enter | needed |
+//! | `description` | for people | none |
+//! | `stateful` | whether replies pass by themselves; alike for all groups of a port | `true` |
+//! | `rules` | list of tables: what may begin; nothing else may | none |
+//! | | `direction`: `"ingress"` (enters the guest), `"egress"` (leaves it) | needed |
+//! | | `ethertype`: `"IPv4"`, `"IPv6"` | as `remote` or `protocol` say, else one rule of each |
+//! | | `protocol`: one of Neutron's names or a number, 0 to 255; `"icmp"` with `"IPv6"` is `"ipv6-icmp"` | `"any"`, which is 0 too |
+//! | | `ports` of the destination: a number, or a text like `"80,8000-8010"`; TCP, UDP, UDP-Lite, SCTP, DCCP | all |
+//! | | `icmp_type`, `icmp_code`: 0 to 255; ICMP and ICMPv6; no code without type | all |
+//! | | `remote` (a prefix or an address), `remote_group` or `remote_address_group`: who is at the other end | anybody |
+//! | | `description`: for people | none |
+//!
+//! Members of a security group are the fixed IPs, address pairs (but `0.0.0.0/0` and `::/0`) and tap addresses of its ports.
+//! Rules are about the protocol behind IPv6's extension headers: those for a header such as `"ipv6-frag"` let nothing pass.
+//!
+//! | `[[address_group]]` | value | default |
+//! |---|---|---|
+//! | `name` | | needed |
+//! | `description` | for people | none |
+//! | `addresses` | list of prefixes and addresses of both IP versions | needed |
 //!
 //! | `[conntrack]` | value | default |
 //! |---|---|---|
@@ -173,6 +199,7 @@ mod overlay;
 mod read;
 mod reader;
 mod schema;
+pub mod security;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -188,6 +215,10 @@ pub use boot::is_label;
 pub use diagnostic::Diagnostic;
 pub use diff::{Changes, Diff, diff};
 pub use schema::*;
+pub use security::{
+    AddressGroup, AddressPair, DEFAULT_GROUP, Direction, Ethertype, PortSecurity, RuleRemote, SecurityGroup,
+    SecurityRule,
+};
 pub use validate::OBJECTS_MAX;
 
 use diagnostic::Report;

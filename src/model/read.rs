@@ -18,6 +18,7 @@ use super::later;
 use super::overlay::{self, DraftOverlay, DraftTunnels};
 use super::reader::{Field, List, Reader};
 use super::schema::*;
+use super::security::{self, DraftPortSecurity, DraftSecurity};
 use super::text::{Cidr, IdRange, Mode, Netns, Owner, Vlans};
 use crate::types::{Mac, VlanId, Vni};
 
@@ -41,6 +42,7 @@ pub(super) struct Draft {
     pub(super) ports: Vec<DraftPort>,
     pub(super) l3: DraftL3,
     pub(super) boot: DraftBoot,
+    pub(super) security: DraftSecurity,
 }
 
 /// Where an object and its parts stand.
@@ -119,6 +121,7 @@ pub(super) struct DraftPort {
     pub(super) admin_state_up: bool,
     pub(super) extra_dhcp_opts: Vec<ExtraDhcpOpt>,
     pub(super) metadata: GuestMetadata,
+    pub(super) security: DraftPortSecurity,
     pub(super) origin: Origin,
 }
 
@@ -142,6 +145,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
     let ports = root.objects("port");
     let l3 = l3::document(&mut root, report);
     let boot = boot::document(&mut root);
+    let security = security::document(&mut root, report);
     let draft = Draft {
         switch,
         physical_networks: physical_networks
@@ -153,6 +157,7 @@ pub(super) fn document(mut root: Reader<'_, '_>, report: &Report<'_>) -> Draft {
         ports: ports.into_iter().map(|table| port(table, report)).collect(),
         l3,
         boot,
+        security,
     };
     root.finish(later::ROOT);
     draft
@@ -299,6 +304,7 @@ fn network(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftNetwork {
         dns_domain: boot::dns_domain(&mut table),
         dynamic_leases: given(dynamic_leases).unwrap_or(false),
         metadata: MetadataMode::default(),
+        port_security_enabled: table.or("port_security_enabled", true),
         origin: origin(&table, report),
     };
     if let Ok(network_type) = network_type {
@@ -351,7 +357,6 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
     let mac_address = station(&mut table);
     let mut static_macs = table.list::<Mac>("static_macs").items;
     static_macs.retain(|mac| station_only(&table, "static_macs", mac));
-    port_security(&mut table);
     let port = DraftPort {
         at: Place { path: table.path().to_owned(), name: name_span, device },
         name,
@@ -365,20 +370,11 @@ fn port(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftPort {
         admin_state_up: table.or("admin_state_up", true),
         extra_dhcp_opts: boot::extra_dhcp_opts(&mut table),
         metadata: boot::guest_metadata(&mut table, report),
+        security: security::port(&mut table),
         origin: origin(&table, report),
     };
     table.finish(later::PORT);
     port
-}
-
-/// `false` says what is true today; `true` would be a promise that nothing keeps.
-fn port_security(table: &mut Reader<'_, '_>) {
-    if let Ok(Some(on)) = table.field::<bool>("port_security_enabled")
-        && *on.get_ref()
-    {
-        let hint = Some("leave it out or say false: guests may send with any address".to_owned());
-        table.wrong(on.span(), "port_security_enabled", "`true` is not built yet in this version", hint);
-    }
 }
 
 fn attachment(table: &mut Reader<'_, '_>) -> Result<DraftAttachment, Reported> {

@@ -315,6 +315,16 @@ impl<'i, 'r> Reader<'i, 'r> {
         }
     }
 
+    /// Refuses words that stand elsewhere for what another key says here, with that key.
+    pub(super) fn refuse_renamed(&mut self, words: &[(&str, &str)]) {
+        for (word, key) in words {
+            if let Some((word, _)) = self.rest.remove_entry(*word) {
+                let hint = Some(format!("write `{key}`"));
+                self.wrong(word.span(), word.get_ref(), "unknown key", hint);
+            }
+        }
+    }
+
     /// Every key left over is a mistake.
     pub(super) fn finish(self, later: &Later) {
         for (key, _) in &self.rest {

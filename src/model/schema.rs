@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::security::{AddressGroup, PortSecurity, SecurityGroup};
 use crate::types::{Mac, VlanId, Vni};
 
 /// Everything that the switch should be.
@@ -30,6 +31,10 @@ pub struct Model {
     pub routers: Vec<Router>,
     /// `[[floating_ip]]`.
     pub floating_ips: Vec<FloatingIp>,
+    /// `[[security_group]]`; the group `default` is among them, whether a file says so or not.
+    pub security_groups: Vec<SecurityGroup>,
+    /// `[[address_group]]`.
+    pub address_groups: Vec<AddressGroup>,
     /// `[conntrack]`.
     pub conntrack: Conntrack,
     /// `[dhcp]`.
@@ -166,6 +171,8 @@ pub struct Network {
     pub dynamic_leases: bool,
     /// Who answers metadata requests: given, or `[metadata]`'s.
     pub metadata: MetadataMode,
+    /// Whether `tap` and `guest` ports that do not say it have port security; default true.
+    pub port_security_enabled: bool,
     /// Where it was said.
     pub origin: Origin,
 }
@@ -209,6 +216,8 @@ pub struct Port {
     pub extra_dhcp_opts: Vec<ExtraDhcpOpt>,
     /// What its guest is told of itself.
     pub metadata: GuestMetadata,
+    /// What its guest is held to; none: it is trusted.
+    pub port_security: Option<PortSecurity>,
     /// Where it was said.
     pub origin: Origin,
 }

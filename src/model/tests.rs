@@ -3,6 +3,7 @@
 mod boot;
 mod l3;
 mod l3_mistakes;
+mod security;
 mod tunnels;
 
 use std::path::Path;
@@ -657,6 +658,15 @@ const PIECES: &[&str] = &[
     "port = \"a\"\n",
     "port_forwardings = [{ protocol = \"tcp\", external_port_range = \"1-65535\", port = \"b\" }]\n",
     "interface = { kind = \"guest\", name = \"g\" }\n",
+    "[[security_group]]\n",
+    "[[address_group]]\n",
+    "port_security_enabled = true\n",
+    "security_groups = [\"a\", \"default\"]\n",
+    "allowed_address_pairs = [{ ip_address = \"10.0.0.0/24\" }, { ip_address = \"::/0\" }]\n",
+    "addresses = [\"10.0.0.0/24\", \"::1\"]\n",
+    "stateful = false\n",
+    "rules = [{ direction = \"ingress\", protocol = \"tcp\", ports = \"1-65535\", remote_group = \"a\" }]\n",
+    "rules = [{ direction = \"egress\", remote_address_group = \"a\" }, { direction = \"egress\", protocol = 1, icmp_type = 3 }]\n",
     "workers = [0]\n",
     "mtu = ",
     "\"",
@@ -688,7 +698,7 @@ proptest::proptest! {
 
     #[test]
     fn no_mutation_of_a_valid_file_panics(
-        edits in proptest::collection::vec((0..15000_usize, 0..20_usize, proptest::sample::select(PIECES)), 1..4),
+        edits in proptest::collection::vec((0..20000_usize, 0..20_usize, proptest::sample::select(PIECES)), 1..4),
     ) {
         let mut text: Vec<char> = include_str!("../../config/reference.toml").chars().collect();
         for (at, cut, piece) in edits {

@@ -15,6 +15,7 @@ use super::l3::{self, GivenMacs, L3};
 use super::overlay::DraftOverlay;
 use super::read::{Draft, DraftAttachment, DraftNetwork, DraftPhysical, DraftPort, NetworkType, Place};
 use super::schema::*;
+use super::security::{self, PortSecurity};
 use super::tunnels::{self, OverlayDraft};
 use crate::types::{Mac, VlanId};
 
@@ -29,7 +30,7 @@ pub(super) type Names<'d> = HashMap<&'d str, usize>;
 
 /// Checks the whole. The model is of use only if the report stays empty.
 pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
-    let Draft { switch, mut physical_networks, overlay, mut networks, ports, l3, boot } = draft;
+    let Draft { switch, mut physical_networks, overlay, mut networks, ports, l3, boot, security } = draft;
     boot::modes(report, &mut networks, &boot);
     tunnels::mtus(report, &mut networks, &overlay);
     let physical_names = unique(
@@ -69,7 +70,18 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
     let mut l3 = l3::validate(l3, ground);
 
     boot::dynamic_leases(report, &networks, &switch, &l3.subnets, l3.subnets_whole);
-    let ports = finished_ports(ports, attachments, &mut l3);
+    let ground = security::Scene {
+        report,
+        networks: &networks,
+        network_names: &scene.network_names,
+        ports: &ports,
+        attachments: &attachments,
+        macs: &l3.macs,
+        subnets: &l3.subnets,
+        subnets_whole: l3.subnets_whole,
+    };
+    let security = security::validate(security, &ground);
+    let ports = finished_ports(ports, attachments, security.ports, &mut l3);
     tunnels::stations(report, &networks, &ports, &l3);
     for (network, segment) in networks.iter_mut().zip(segments) {
         network.object.segment = segment.unwrap_or(Segment::Local);
@@ -86,6 +98,8 @@ pub(super) fn validate(draft: Draft, report: &Report<'_>) -> Model {
         subnets: l3.subnets,
         routers: l3.routers,
         floating_ips: l3.floating_ips,
+        security_groups: security.groups,
+        address_groups: security.address_groups,
         conntrack: l3.conntrack,
         dhcp: boot.dhcp,
         metadata: boot.metadata,
@@ -454,15 +468,18 @@ impl Scene<'_, '_> {
     }
 }
 
-/// Ports with their MACs and fixed IPs. Ports with mistakes are left out; they were reported.
+/// Ports with their MACs, fixed IPs and security. Ports with mistakes are left out; they were reported.
 fn finished_ports(
     ports: Vec<DraftPort>,
     attachments: Vec<Result<Attachment, Reported>>,
+    security: Vec<Option<PortSecurity>>,
     l3: &mut L3,
 ) -> Vec<Port> {
     let mut finished = Vec::new();
-    let owned = std::mem::take(&mut l3.macs).into_iter().zip(std::mem::take(&mut l3.fixed_ips));
-    for ((port, attachment), (mac_address, fixed_ips)) in ports.into_iter().zip(attachments).zip(owned) {
+    let owned = std::mem::take(&mut l3.macs).into_iter().zip(std::mem::take(&mut l3.fixed_ips)).zip(security);
+    for ((port, attachment), ((mac_address, fixed_ips), port_security)) in
+        ports.into_iter().zip(attachments).zip(owned)
+    {
         let (Ok(attachment), Ok(mut interface), Ok(_)) = (attachment, port.interface, port.mac_address)
         else {
             continue;
@@ -482,6 +499,7 @@ fn finished_ports(
             admin_state_up: port.admin_state_up,
             extra_dhcp_opts: port.extra_dhcp_opts,
             metadata: port.metadata,
+            port_security,
             origin: port.origin,
         });
     }

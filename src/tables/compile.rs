@@ -2,6 +2,7 @@
 
 mod overlay;
 mod router;
+pub mod security;
 pub mod service;
 
 use std::collections::HashMap;
@@ -53,6 +54,8 @@ pub struct Places {
     pub interfaces: HashMap<(String, Mac), Arc<PortCounters>>,
     /// Peers that were learned.
     pub learned: Learned,
+    /// What was compiled of security groups.
+    pub security: security::Kept,
 }
 
 impl Places {
@@ -172,6 +175,7 @@ pub fn compile(
     }
     router::compile(&mut tables, model, devices, &networks, places);
     service::compile(&mut tables, model, &networks, places);
+    security::compile(&mut tables, model, places);
     tables
 }
 

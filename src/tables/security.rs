@@ -57,10 +57,10 @@ pub struct Policy {
     pub ingress: RuleSet,
     /// What may leave it.
     pub egress: RuleSet,
-    /// By the numbers that `ingress` gives.
-    pub ingress_rules: Arc<[RuleEntry]>,
-    /// By the numbers that `egress` gives.
-    pub egress_rules: Arc<[RuleEntry]>,
+    /// By the numbers that [`RuleSet::admits`] gives: ingress, then egress. See [`Policy::ingress_rule`].
+    pub rules: Arc<[RuleEntry]>,
+    /// How many of `rules` are of ingress: where those of egress begin.
+    pub ingress_rules: usize,
 }
 
 /// A rule, for people.
@@ -68,10 +68,22 @@ pub struct Policy {
 pub struct RuleEntry {
     /// The group that it is of.
     pub group: Arc<str>,
-    /// As a person reads it: `ingress IPv4 tcp 80-443 from 0.0.0.0/0`.
+    /// As a person reads it: `ingress IPv4 tcp 80-443 from 192.0.2.0/24`.
     pub text: Arc<str>,
     /// How often it let a connection begin. Lives as long as the rule, over all epochs.
     pub hits: Arc<crate::stats::Counter>,
+}
+
+impl Policy {
+    /// The rule with the number that `ingress` gave.
+    pub fn ingress_rule(&self, number: u32) -> Option<&RuleEntry> {
+        self.rules.get(..self.ingress_rules)?.get(usize::try_from(number).ok()?)
+    }
+
+    /// The rule with the number that `egress` gave.
+    pub fn egress_rule(&self, number: u32) -> Option<&RuleEntry> {
+        self.rules.get(self.ingress_rules..)?.get(usize::try_from(number).ok()?)
+    }
 }
 
 impl Claims {

@@ -39,7 +39,7 @@ use super::tracer::{Look, Silent, Tracer};
 use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::policy::Packet;
-use crate::tables::security::Policy;
+use crate::tables::security::{Policy, RuleEntry};
 use crate::tables::tunnel::key_address;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
@@ -102,6 +102,22 @@ impl<'t> Ends<'t> {
     #[inline(always)]
     fn is_empty(&self) -> bool {
         self.from.is_none() && self.to.is_none()
+    }
+}
+
+/// One of the two ways that a packet passes a guest's rules.
+#[derive(Clone, Copy)]
+enum Side {
+    Egress,
+    Ingress,
+}
+
+impl Side {
+    fn rule(self, policy: &Policy, number: u32) -> Option<&RuleEntry> {
+        match self {
+            Side::Egress => policy.egress_rule(number),
+            Side::Ingress => policy.ingress_rule(number),
+        }
     }
 }
 
@@ -378,14 +394,16 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
     ) -> Result<[u32; 2], DropReason> {
         let mut numbers = [0; 2];
         let members = &self.tables.members;
-        let egress = ends.from.map(|policy| (policy, &policy.egress, &policy.egress_rules, destination));
-        let ingress = ends.to.map(|policy| (policy, &policy.ingress, &policy.ingress_rules, source));
         let sides = [
-            (egress, DropReason::SecurityEgress, "leaves its sender"),
-            (ingress, DropReason::SecurityIngress, "enters its receiver"),
+            (ends.from, Side::Egress, destination, DropReason::SecurityEgress),
+            (ends.to, Side::Ingress, source, DropReason::SecurityIngress),
         ];
-        for (number, (side, reason, verb)) in numbers.iter_mut().zip(sides) {
-            let Some((policy, rules, entries, remote)) = side else { continue };
+        for (number, (policy, side, remote, reason)) in numbers.iter_mut().zip(sides) {
+            let Some(policy) = policy else { continue };
+            let (rules, verb) = match side {
+                Side::Egress => (&policy.egress, "leaves its sender"),
+                Side::Ingress => (&policy.ingress, "enters its receiver"),
+            };
             let packet = Packet { remote: key_address(remote), protocol, port };
             let Some(found) = rules.admits(&packet, members) else {
                 self.tracer.say("security", || {
@@ -394,7 +412,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
                 return Err(reason);
             };
             *number = found + 1;
-            if let Some(entry) = usize::try_from(found).ok().and_then(|found| entries.get(found)) {
+            if let Some(entry) = side.rule(policy, found) {
                 if counts {
                     entry.hits.add_shared(1);
                 }
@@ -500,14 +518,11 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
 fn describe(entry: Option<&Entry>, direction: Direction, ends: Ends<'_>) -> String {
     let Some(entry) = entry else { return String::new() };
     let ends = if direction == Direction::Original { ends } else { ends.swapped() };
-    let rules = [
-        (ends.from.map(|policy| &policy.egress_rules), Direction::Original),
-        (ends.to.map(|policy| &policy.ingress_rules), Direction::Reply),
-    ];
+    let sides = [(ends.from, Side::Egress, Direction::Original), (ends.to, Side::Ingress, Direction::Reply)];
     let mut text = format!("of a connection that is tracked, {}", entry.state().name());
-    for (rules, way) in rules {
-        let number = usize::try_from(entry.data(way) & NUMBER).unwrap_or(0);
-        if let Some(rule) = rules.and_then(|rules| rules.get(number.checked_sub(1)?)) {
+    for (policy, side, way) in sides {
+        let number = (entry.data(way) & NUMBER).checked_sub(1);
+        if let Some(rule) = policy.zip(number).and_then(|(policy, number)| side.rule(policy, number)) {
             text += &format!("; let in by a rule of security group {}: {}", rule.group, rule.text);
         }
     }
