@@ -14,7 +14,8 @@
 //!   prefixes, which the rule set knows itself. Equal lists share a label. See [`labels`].
 //! - Each block says the lowest rule for anybody, wider blocks included, and for each label the lowest rule of its own. A
 //!   packet passes by a block if its address carries a label that the block accepts: the shorter of the two sorted lists is
-//!   searched for in the longer one. A block is only looked at while it may name a lower rule than is known yet.
+//!   searched for in the longer one. Blocks, and labels of lists, are only looked at while they may name a lower rule than
+//!   is known yet.
 //!
 //! A member that comes or goes changes [`Members`] alone: no rule set knows an address of a member.
 //!
@@ -26,7 +27,8 @@
 //! A look-up is O(log R + log P) steps for the usual packet, whose service is in a few blocks and whose address carries
 //! a few labels. The worst that rules can be made to cost is the product of blocks around the service (18), prefixes around the
 //! address (33, or 129 in IPv6), and a search for each; and, where an address carries m labels and a block accepts as many,
-//! m log m. Guests cannot bring this about: only who writes rules can, with hundreds of address groups that share an address.
+//! m log m: hundreds of security groups with the same member, or hundreds of address groups that share an address while others,
+//! which do not, are what the port is open for. Guests cannot bring this about, only who writes rules can.
 
 mod labels;
 #[cfg(test)]
@@ -40,7 +42,7 @@ use ipnet::IpNet;
 
 use super::fib::Ranges;
 use crate::wire::protocol;
-use labels::{Address, Carried, Labels, NONE, Nesting, place};
+use labels::{Address, Labels, NONE, Nesting, place};
 
 /// The IP version that a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -197,11 +199,13 @@ enum Who {
 struct Lists<A> {
     known: HashMap<Vec<(A, A)>, u32>,
     given: Vec<(A, A, u32)>,
+    /// By label: the first rule that names the list.
+    first: Vec<u32>,
 }
 
 impl<A: Address> Lists<A> {
-    /// Who the remote is; nothing: nobody.
-    fn who(&mut self, remote: &Remote) -> Option<Who> {
+    /// Who the remote of a rule is; nothing: nobody. Rules come in order.
+    fn who(&mut self, number: u32, remote: &Remote) -> Option<Who> {
         let prefixes = match remote {
             Remote::Any => return Some(Who::Any),
             Remote::Group(group) => return Some(Who::Group(*group)),
@@ -215,10 +219,11 @@ impl<A: Address> Lists<A> {
         if first == A::default() && last.next().is_none() {
             return Some(Who::Any);
         }
-        let fresh = place(self.known.len());
-        let given = &mut self.given;
-        let label = *self.known.entry(list).or_insert_with_key(|list| {
-            given.extend(list.iter().map(|&(first, last)| (first, last, fresh)));
+        let Lists { known, given, first } = self;
+        let label = *known.entry(list).or_insert_with_key(|list| {
+            let fresh = place(first.len());
+            first.push(number);
+            given.extend(list.iter().map(|&(from, to)| (from, to, fresh)));
             fresh
         });
         Some(Who::List(label))
@@ -242,6 +247,8 @@ struct Side<A> {
     blocks: Vec<Block>,
     accepts: Vec<Accept>,
     lists: Labels<A>,
+    /// By label of a list: the first rule that names it. A higher label has a higher one.
+    first: Vec<u32>,
 }
 
 /// A block of services.
@@ -273,23 +280,24 @@ impl<A: Address> Default for Side<A> {
             blocks: Vec::new(),
             accepts: Vec::new(),
             lists: Labels::default(),
+            first: Vec::new(),
         }
     }
 }
 
 impl<A: Address> Side<A> {
     fn compile<'r>(rules: impl Iterator<Item = (u32, &'r Rule)>) -> Side<A> {
-        let mut lists = Lists { known: HashMap::new(), given: Vec::new() };
+        let mut lists = Lists { known: HashMap::new(), given: Vec::new(), first: Vec::new() };
         let mut terms = Vec::new();
         for (number, rule) in rules {
-            if let (Some(services), Some(who)) = (services(rule), lists.who(&rule.remote)) {
+            if let (Some(services), Some(who)) = (services(rule), lists.who(number, &rule.remote)) {
                 let term = |(first, last)| Term { first, last: Reverse(last), who, rule: number };
                 terms.extend(blocks(services).map(term));
             }
         }
         terms.sort_unstable();
         terms.dedup_by_key(|term| (term.first, term.last, term.who));
-        let mut side = Side { lists: Labels::new(lists.given), ..Side::default() };
+        let mut side = Side { lists: Labels::new(lists.given), first: lists.first, ..Side::default() };
         side.add_blocks(&terms);
         side
     }
@@ -348,23 +356,24 @@ impl<A: Address> Side<A> {
             && block.least < lowest
         {
             if block.groups < block.lists {
-                let carried = groups.get_or_insert_with(|| members.of(remote));
-                lowest = lowest.min(self.lowest(block.groups, block.lists, *carried));
+                let carried = *groups.get_or_insert_with(|| members.of(remote));
+                let accepts = self.accepts(block.groups, block.lists);
+                lowest = carried.fold(lowest, |lowest, labels| in_both(accepts, labels, lowest, |_| 0));
             }
             if block.lists < block.end {
-                let carried = lists.get_or_insert_with(|| self.lists.of(remote));
-                lowest = lowest.min(self.lowest(block.lists, block.end, *carried));
+                let carried = *lists.get_or_insert_with(|| self.lists.of(remote));
+                let accepts = self.accepts(block.lists, block.end);
+                let first = |label: u32| self.first.get(label as usize).copied().unwrap_or(0);
+                lowest = carried.fold(lowest, |lowest, labels| in_both(accepts, labels, lowest, first));
             }
             at = block.outer;
         }
         (lowest != NONE).then_some(lowest)
     }
 
-    /// The lowest rule, of a part of what is accepted, that admits who carries these labels.
     #[inline(always)]
-    fn lowest(&self, from: u32, to: u32, carried: Carried<'_, A>) -> u32 {
-        let accepts = self.accepts.get(from as usize..to as usize).unwrap_or_default();
-        carried.map(|labels| in_both(accepts, labels)).fold(NONE, u32::min)
+    fn accepts(&self, from: u32, to: u32) -> &[Accept] {
+        self.accepts.get(from as usize..to as usize).unwrap_or_default()
     }
 }
 
@@ -372,20 +381,29 @@ impl Block {
     const NOTHING: Block = Block { any: NONE, least: NONE, groups: 0, lists: 0, end: 0, outer: NONE };
 }
 
-/// The lowest rule whose label is among these; both are sorted.
+/// The lowest rule whose label is among these, if it is below `lowest`; else that. Accepts and labels are sorted by label, and
+/// no rule of a label or of a higher one is below what `first` says of it.
 #[inline(always)]
-fn in_both(accepts: &[Accept], labels: &[u32]) -> u32 {
-    let mut lowest = NONE;
+fn in_both(accepts: &[Accept], labels: &[u32], mut lowest: u32, first: impl Fn(u32) -> u32) -> u32 {
     if accepts.len() <= labels.len() {
         for accept in accepts {
+            if first(accept.label) >= lowest {
+                break;
+            }
             if accept.rule < lowest && labels.binary_search(&accept.label).is_ok() {
                 lowest = accept.rule;
             }
         }
     } else {
         for label in labels {
-            let found = accepts.binary_search_by_key(label, |accept| accept.label);
-            lowest = lowest.min(found.ok().and_then(|at| accepts.get(at)).map_or(NONE, |accept| accept.rule));
+            if first(*label) >= lowest {
+                break;
+            }
+            if let Ok(at) = accepts.binary_search_by_key(label, |accept| accept.label)
+                && let Some(accept) = accepts.get(at)
+            {
+                lowest = lowest.min(accept.rule);
+            }
         }
     }
     lowest

@@ -313,6 +313,33 @@ fn memory_is_linear_in_rules_and_prefixes() {
     assert_eq!(kept(&shared).2, 500);
 }
 
+/// A list that several rules share is known by the first of them, and found for the others too.
+#[test]
+fn an_address_in_many_lists_is_admitted_by_the_lowest_rule_of_its_port() {
+    let list = |n: usize| nets(&["192.0.2.1/32", ["198.51.100.0/24", "203.0.113.0/24", "10.0.0.0/8"][n]]);
+    let rules = [
+        ports(TCP, 1, 1, list(0)),
+        ports(TCP, 2, 2, list(1)),
+        ports(TCP, 3, 3, list(2)),
+        ports(TCP, 1, 3, list(2)),
+        ports(TCP, 1, 3, list(1)),
+        ports(TCP, 1, 3, list(0)),
+    ];
+    table(
+        &rules,
+        &Members::default(),
+        &[
+            ("192.0.2.1", TCP, 1, Some(0)),
+            ("192.0.2.1", TCP, 2, Some(1)),
+            ("192.0.2.1", TCP, 3, Some(2)),
+            ("198.51.100.9", TCP, 2, Some(5)),
+            ("203.0.113.9", TCP, 2, Some(1)),
+            ("203.0.113.9", TCP, 3, Some(4)),
+            ("10.9.9.9", TCP, 1, Some(3)),
+        ],
+    );
+}
+
 /// A rule for anybody makes what it covers needless.
 #[test]
 fn what_a_lower_rule_covers_is_not_kept() {
