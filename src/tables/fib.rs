@@ -82,7 +82,7 @@ impl Fib {
 
 /// Where each range begins, and its route. The first begins at 0.
 #[derive(Clone, Debug)]
-struct Ranges<A> {
+pub(super) struct Ranges<A> {
     starts: Vec<A>,
     routes: Vec<u32>,
 }
@@ -94,7 +94,7 @@ impl<A> Default for Ranges<A> {
 }
 
 /// An address as a number.
-trait Number: Copy + Ord + Default {
+pub(super) trait Number: Copy + Ord + Default {
     /// The one after it; none after the last.
     fn next(self) -> Option<Self>;
 }
@@ -113,7 +113,7 @@ impl Number for u128 {
 
 impl<A: Number> Ranges<A> {
     /// From prefixes as first address, last address and route.
-    fn new(mut prefixes: Vec<(A, A, u32)>) -> Ranges<A> {
+    pub(super) fn new(mut prefixes: Vec<(A, A, u32)>) -> Ranges<A> {
         // Wider prefixes first where several begin at one address; prefixes nest, they never overlap in part.
         prefixes.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         prefixes.dedup_by(|later, earlier| (later.0, later.1) == (earlier.0, earlier.1));
@@ -151,8 +151,9 @@ impl<A: Number> Ranges<A> {
         }
     }
 
+    /// The route of the longest prefix that an address is in; 0: none.
     #[inline(always)]
-    fn find(&self, address: A) -> u32 {
+    pub(super) fn find(&self, address: A) -> u32 {
         let at = self.starts.partition_point(|start| *start <= address);
         self.routes.get(at.wrapping_sub(1)).copied().unwrap_or(0)
     }
