@@ -30,7 +30,7 @@ use crate::frame::{Frame, Offload};
 use crate::stats::DropReason;
 use crate::tables::security::{Claims, Guard};
 use crate::types::Mac;
-use crate::wire::ethernet::{ARP, Ethernet, HEADER, IPV4, IPV6};
+use crate::wire::ethernet::{ARP, Ethernet, HEADER, IPV4, IPV6, is_tag};
 use crate::wire::ipv4::{FRAGMENT_OFFSET, MORE_FRAGMENTS};
 use crate::wire::{dhcp4, ipv4, protocol, tcp, udp};
 
@@ -69,7 +69,7 @@ impl<'c> Checker<'c> {
     ///
     /// # Errors
     /// [`DropReason::SpoofedMac`], [`DropReason::SpoofedIp`], [`DropReason::SpoofedArp`], [`DropReason::SpoofedNd`],
-    /// [`DropReason::EthertypeNotAllowed`], [`DropReason::GuestDhcpServer`], [`DropReason::GuestRouterAdvertiser`]; and for
+    /// [`DropReason::EthertypeNotAllowed`], [`DropReason::ThirdTag`], [`DropReason::GuestDhcpServer`], [`DropReason::GuestRouterAdvertiser`]; and for
     /// what cannot be judged [`DropReason::ArpMalformed`], [`DropReason::NdMalformed`], [`DropReason::BadOffload`],
     /// [`DropReason::TransportTruncated`], [`DropReason::FragmentTiny`] and what else [`super::check`] refuses in the lengths
     /// of IP headers.
@@ -189,6 +189,7 @@ fn look(frame: &Frame, claims: &Claims) -> Result<(), DropReason> {
         IPV4 => Some(ip::v4(&look, packet, len)?),
         IPV6 => Some(ip::v6(&look, packet, len)?),
         ARP => neighbour::arp(&look, packet).map(|()| None)?,
+        kind if is_tag(kind) => return Err(DropReason::ThirdTag),
         _ if claims.any_address => return Ok(()),
         _ => return Err(DropReason::EthertypeNotAllowed),
     };
