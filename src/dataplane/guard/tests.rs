@@ -1,5 +1,7 @@
 //! What an honest guest sends passes, and each trick that is known is refused by its name.
 
+use std::cell::RefCell;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,6 +9,10 @@ use crate::cli::frame_spec;
 use crate::frame::Pool;
 use crate::tables::security::Station;
 use DropReason as Drop;
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::new(Pool::with_chunks(4, 1).unwrap());
+}
 
 const OWN: &str = "52:54:00:00:00:0a";
 const PAIR: &str = "00:00:5e:00:01:07";
@@ -51,9 +57,11 @@ fn own(rest: &str) -> Vec<u8> {
 }
 
 fn with_note(claims: &Claims, bytes: &[u8], offload: Offload) -> Result<(), Drop> {
-    let mut frame = Pool::with_chunks(4, 1).unwrap().frame_from(bytes).unwrap();
-    frame.offload = offload;
-    Checker::new(claims).check(&frame)
+    POOL.with_borrow_mut(|pool| {
+        let mut frame = pool.frame_from(bytes).unwrap();
+        frame.offload = offload;
+        Checker::new(claims).check(&frame)
+    })
 }
 
 fn check(bytes: &[u8]) -> Result<(), Drop> {
