@@ -17,6 +17,7 @@ use nuswitch::dataplane::tracer::Silent;
 use nuswitch::frame::Burst;
 use nuswitch::stats::PortCounters;
 use nuswitch::sys::cycles;
+use nuswitch::tables::security::{Claims, Guard, Station};
 use nuswitch::tables::{NetEntry, PortEntry, Segments, Tables};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, VlanId, WorkerIdx};
 use nuswitch::wire::checksum::Sum;
@@ -73,9 +74,31 @@ fn tables(ports: Vec<Option<PortEntry>>) -> Tables {
     }
 }
 
+/// An IPv4 packet of the guest that [`guarded`] knows.
+fn packet(destination: Mac, source: Mac, tag: bool) -> Vec<u8> {
+    let mut bytes = frame(destination, source, tag);
+    bytes[14..30].copy_from_slice(&[0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 5]);
+    bytes
+}
+
+/// Two ports, the first of them with port security for one MAC and address.
+fn guarded() -> Tables {
+    let mut ports = vec![access("a"), access("b")];
+    let v4 = vec!["10.0.0.5/32".parse().expect("an address")];
+    let station = Station { mac: mac(1, 0), v4, v6: Vec::new() };
+    let claims = Claims { stations: vec![station], any_address: false };
+    if let Some(port) = &mut ports[0] {
+        port.guard = Some(Arc::new(Guard { claims, policy: None }));
+    }
+    tables(ports)
+}
+
+/// Makes a frame to a MAC from another, tagged or not.
+type Make = fn(Mac, Mac, bool) -> Vec<u8>;
+
 /// Half of `macs` stations on each side (at least one), every one talking to its opposite.
 /// Stations on trunks are tagged.
-fn unicast(c: &mut Criterion, name: &str, tables: fn() -> Tables, macs: u32, burst: usize) {
+fn unicast(c: &mut Criterion, name: &str, (tables, frame): (fn() -> Tables, Make), macs: u32, burst: usize) {
     let pairs = (macs / 2).max(1);
     let mut bench = Bench::new(tables());
     let now = Instant(0);
@@ -268,13 +291,17 @@ impl Overlay {
 }
 
 fn path(c: &mut Criterion) {
-    let plain = || tables(vec![access("a"), access("b")]);
+    let plain: fn() -> Tables = || tables(vec![access("a"), access("b")]);
+    let push: fn() -> Tables = || tables(vec![access("a"), trunk("b")]);
+    let pop: fn() -> Tables = || tables(vec![trunk("a"), access("b")]);
     for burst in [1, 32] {
         for macs in [1, 1_000, 100_000] {
-            unicast(c, "known unicast", plain, macs, burst);
+            unicast(c, "known unicast", (plain, frame), macs, burst);
         }
-        unicast(c, "vlan push", || tables(vec![access("a"), trunk("b")]), 1_000, burst);
-        unicast(c, "vlan pop", || tables(vec![trunk("a"), access("b")]), 1_000, burst);
+        unicast(c, "known unicast of IPv4", (plain, packet), 1, burst);
+        unicast(c, "known unicast with port security", (guarded, packet), 1, burst);
+        unicast(c, "vlan push", (push, frame), 1_000, burst);
+        unicast(c, "vlan pop", (pop, frame), 1_000, burst);
     }
     flood(c);
     for (networks, macs) in [(1, 1_000), (1_000, 100_000)] {

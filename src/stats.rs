@@ -117,7 +117,6 @@ drop_reasons! {
     NoService = "no_service": "for a router or for the switch itself, which has no such service",
     SecurityEgress = "security_egress": "no rule of its sender's security groups lets it out",
     SecurityIngress = "security_ingress": "no rule of its receiver's security groups lets it in",
-    SecurityEthertype = "security_ethertype": "neither IP nor ARP, to or from a guest with security groups",
     ConntrackFull = "conntrack_full": "there is no place for its connection",
     DhcpMalformed = "dhcp_malformed": "a DHCP message with a wrong length, checksum, address or option",
     DhcpUnsupported = "dhcp_unsupported": "no message of a DHCP client to a server, or of a kind that is not served",
@@ -148,6 +147,15 @@ drop_reasons! {
     FragmentExpired = "fragment_expired": "a fragment whose first did not come in time",
     IcmpQuote = "icmp_quote": "an ICMP error with too little of the packet that it is about",
     IcmpChecksum = "icmp_checksum": "an ICMP error whose checksum is wrong, or that of the IP header that it quotes",
+    SpoofedMac = "spoofed_mac": "its source MAC is none that its port may send from",
+    SpoofedIp = "spoofed_ip": "its source IP address does not go with its MAC at this port",
+    SpoofedArp = "spoofed_arp": "an ARP packet that speaks for a MAC or an address that its port may not claim",
+    SpoofedNd = "spoofed_nd": "a neighbour discovery message that speaks for a MAC or an address that its port may not claim",
+    ArpMalformed = "arp_malformed": "an ARP packet that is cut off, or no request or reply of IPv4 over Ethernet",
+    NdMalformed = "nd_malformed": "a neighbour discovery message that is cut off, fragmented, or has options that cannot be read",
+    EthertypeNotAllowed = "ethertype_not_allowed": "neither IPv4, IPv6 nor ARP, from a port with port security",
+    GuestDhcpServer = "guest_dhcp_server": "what a DHCP server tells a client, from a port with port security",
+    GuestRouterAdvertiser = "guest_router_advertiser": "a router advertisement or redirect, from a port with port security",
 }
 
 /// Counters of one port, as `show ports` and the API give them. Drops count at the port that the frame came from, but

@@ -16,6 +16,8 @@ mod dhcp4;
 mod dhcp6;
 #[path = "../fuzz/targets/fragments.rs"]
 mod fragments;
+#[path = "../fuzz/targets/guard.rs"]
+mod guard;
 #[path = "../fuzz/targets/host.rs"]
 mod host;
 #[path = "../fuzz/targets/icmp_error.rs"]
@@ -41,7 +43,7 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
@@ -49,6 +51,7 @@ const TARGETS: [Target; 14] = [
     ("dhcp4", dhcp4::run),
     ("dhcp6", dhcp6::run),
     ("fragments", fragments::run),
+    ("guard", guard::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
     ("metadata", metadata::run),
@@ -121,6 +124,11 @@ proptest! {
     }
 
     #[test]
+    fn guests_claim_nothing_that_is_not_theirs(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        guard::run(&data);
+    }
+
+    #[test]
     fn icmp_errors_are_translated_and_written_soundly(data in proptest::collection::vec(any::<u8>(), 0..700)) {
         icmp_error::run(&data);
     }
@@ -163,6 +171,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("frames by a router, answered, dropped", router::reach);
     reaches("connections begun, evicted, over", conntrack::reach);
     reaches("fragments passed, waiting, dropped", fragments::reach);
+    reaches("guests' frames passed, spoofed, refused", guard::reach);
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
     reaches("DHCP offered or granted, denied, refused", dhcp4::reach);

@@ -101,7 +101,7 @@ impl<A> Header<A> {
 }
 
 /// Bytes of a transport header without options, which a first fragment must have.
-const fn least_transport(protocol: u8) -> u32 {
+pub(super) const fn least_transport(protocol: u8) -> u32 {
     match protocol {
         protocol::TCP => 20,
         protocol::DCCP | protocol::SCTP => 12,
@@ -285,20 +285,28 @@ fn judge_v4(source: u32, destination: u32) -> Result<Scope, DropReason> {
 /// [`DropReason::MartianSource`], [`DropReason::MartianDestination`], [`DropReason::Land`], [`DropReason::FragmentTiny`].
 #[inline]
 pub fn check_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReason> {
-    let mut header = sound_v6(packet, len)?;
+    let mut header = fixed_v6(packet, len)?;
     let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
     if is_special_v6(source) | is_special_v6(destination) | (source == destination) {
         header.scope = judge_v6(source, destination)?;
     }
+    if ipv6::is_extension(header.protocol) {
+        extensions(packet, &mut header)?;
+    }
     Ok(header)
 }
 
-/// As [`check_v6`], whatever its addresses are: its scope says nothing.
-///
-/// # Errors
-/// Those of [`check_v6`] that are not about addresses.
+/// As [`check_v6`], but whatever the addresses are: nothing is said of [`Header::scope`]. Gives besides whether there is a
+/// fragment header, be it of a packet that is whole (RFC 6946).
+pub(super) fn walk_v6(packet: &[u8], len: usize) -> Result<(Header<Ipv6Addr>, bool), DropReason> {
+    let mut header = fixed_v6(packet, len)?;
+    let has_fragment_header = extensions(packet, &mut header)?;
+    Ok((header, has_fragment_header))
+}
+
+/// The fixed header.
 #[inline(always)]
-pub fn sound_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReason> {
+fn fixed_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReason> {
     let head: &[u8; ipv6::HEADER] = packet.first_chunk().ok_or(DropReason::IpLength)?;
     if head[0] >> 4 != 6 {
         return Err(DropReason::IpVersion);
@@ -310,7 +318,7 @@ pub fn sound_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReaso
     let [_, _, _, _, _, _, next, hops, addresses @ ..] = *head;
     let mut half = addresses.as_chunks::<16>().0.iter().map(|&octets| u128::from_be_bytes(octets));
     let (source, destination) = (half.next().unwrap_or_default(), half.next().unwrap_or_default());
-    let mut header = Header {
+    Ok(Header {
         source: Ipv6Addr::from_bits(source),
         destination: Ipv6Addr::from_bits(destination),
         len: u32::try_from(total).unwrap_or(u32::MAX),
@@ -320,16 +328,14 @@ pub fn sound_v6(packet: &[u8], len: usize) -> Result<Header<Ipv6Addr>, DropReaso
         may_fragment: false,
         fragment: None,
         scope: Scope::Routed,
-    };
-    if ipv6::is_extension(next) {
-        extensions(packet.get(..total).unwrap_or(packet), &mut header)?;
-    }
-    Ok(header)
+    })
 }
 
-/// Walks over extension headers to the transport (RFC 8200, 4.1).
+/// Walks over extension headers to the transport (RFC 8200, 4.1); gives whether there is a fragment header.
 #[cold]
-fn extensions(packet: &[u8], header: &mut Header<Ipv6Addr>) -> Result<(), DropReason> {
+fn extensions(packet: &[u8], header: &mut Header<Ipv6Addr>) -> Result<bool, DropReason> {
+    let total = usize::try_from(header.len).unwrap_or(usize::MAX);
+    let packet = packet.get(..total).unwrap_or(packet);
     let (mut at, mut fragmented, mut short) = (ipv6::HEADER, false, DropReason::IpLength);
     for count in 0.. {
         if !ipv6::is_extension(header.protocol) {
@@ -373,7 +379,7 @@ fn extensions(packet: &[u8], header: &mut Header<Ipv6Addr>) -> Result<(), DropRe
     if header.fragment.is_some() && header.has_transport() && carried < least_transport(header.protocol) {
         return Err(DropReason::FragmentTiny);
     }
-    Ok(())
+    Ok(fragmented)
 }
 
 /// Whether an address needs a second look: in ::/64, link-local, or multicast.

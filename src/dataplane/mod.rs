@@ -28,6 +28,7 @@ mod flow;
 #[allow(clippy::indexing_slicing)] // indices are its own: slots, and classes of their weight
 pub mod fragments;
 pub mod gateway;
+pub mod guard;
 mod ingress;
 pub mod nat;
 pub mod out;
@@ -261,6 +262,9 @@ pub fn process(
         _ => {
             for frame in burst.iter_mut() {
                 classified.push(ingress::classify(frame, (ingress, port), tables, &shard.fdb, tracer));
+            }
+            if let Some(guard) = &port.guard {
+                guard::check_burst(burst, &mut classified, guard, tracer);
             }
         }
     }

@@ -7,6 +7,7 @@ mod ipv4;
 mod learning;
 mod nat;
 mod offload;
+mod port_security;
 mod reload;
 mod router_see;
 mod routing;

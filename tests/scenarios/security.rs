@@ -195,7 +195,10 @@ fn icmp_errors_pass_with_what_they_are_about() {
     let other = packet('a', 'c', "udp sport=40001 dport=53");
     sw.send("c", error(&other.bytes));
     sw.expect_nothing("a");
-    sw.expect_counters(&format!("c: rx_frames 1, rx_bytes {}, security_ingress 1", error(&other.bytes).len()));
+    sw.expect_counters(&format!(
+        "c: rx_frames 1, rx_bytes {}, security_ingress 1",
+        error(&other.bytes).len()
+    ));
 }
 
 #[test]
@@ -237,11 +240,15 @@ fn what_a_guest_needs_to_begin_with_needs_no_rule() {
     let asks = spec("eth src=52:54:00:00:00:0a dst=ff:ff:ff:ff:ff:ff arp who-has 10.0.0.12 tell 10.0.0.10");
     sw.send("a", asks.clone());
     sw.expect("c", asks);
-    let says = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a arp reply 10.0.0.12 is-at 52:54:00:00:00:0c to=10.0.0.10");
+    let says = spec(
+        "eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a arp reply 10.0.0.12 is-at 52:54:00:00:00:0c to=10.0.0.10",
+    );
     sw.send("c", says.clone());
     sw.expect("a", says);
     // Another server's DHCP, where ours does not serve.
-    let offer = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a ip src=10.0.0.12 dst=10.0.0.10 udp sport=67 dport=68 len=300");
+    let offer = spec(
+        "eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a ip src=10.0.0.12 dst=10.0.0.10 udp sport=67 dport=68 len=300",
+    );
     sw.send("c", offer.clone());
     sw.expect("a", offer);
     ends(&mut sw, 'c', 'a', "udp sport=68 dport=67", "security_ingress");
@@ -264,14 +271,16 @@ fn a_flood_reaches_only_those_who_let_it_in() {
         sw.expect_nothing(port);
     }
     // A guest is not sent what is for a MAC that is not its own.
-    let stray = spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:77 ip src=10.0.0.12 dst=10.0.0.10 udp dport=5000");
+    let stray =
+        spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:77 ip src=10.0.0.12 dst=10.0.0.10 udp dport=5000");
     sw.send("c", stray);
     sw.expect_nothing("a");
 }
 
 #[test]
 fn stateless_groups_judge_each_packet_by_itself() {
-    let mut sw = Switch::from(&LAB.replace(r#"{ name = "web", rules"#, r#"{ name = "web", stateful = false, rules"#));
+    let mut sw =
+        Switch::from(&LAB.replace(r#"{ name = "web", rules"#, r#"{ name = "web", stateful = false, rules"#));
     sw.settle();
     passes(&mut sw, 'c', 'a', "tcp sport=40000 dport=80 flags=S seq=100");
     ends(&mut sw, 'a', 'c', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101", "security_egress");
@@ -285,7 +294,12 @@ fn a_trace_names_the_rule() {
     let refused = sw.explain("c", packet('c', 'a', "tcp sport=40000 dport=25 flags=S"));
     assert_eq!(refused.verdict, "dropped: security_ingress");
     let said = |steps: &[nuswitch::control::view::TraceStep]| {
-        steps.iter().filter(|step| step.stage == "security").map(|step| step.text.clone()).collect::<Vec<_>>().join("\n")
+        steps
+            .iter()
+            .filter(|step| step.stage == "security")
+            .map(|step| step.text.clone())
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     assert!(said(&refused.steps).contains("its security groups: web"), "{:?}", refused.steps);
     let first = sw.explain("c", packet('c', 'a', "tcp sport=40000 dport=80 flags=S"));
@@ -297,7 +311,11 @@ fn a_trace_names_the_rule() {
     let reply = packet('a', 'c', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
     let traced = sw.explain_live("a", reply.clone());
     assert_eq!(traced.verdict, "forwarded");
-    assert!(said(&traced.steps).contains(&format!("tracked, syn-received; let in by {rule}")), "{:?}", traced.steps);
+    assert!(
+        said(&traced.steps).contains(&format!("tracked, syn-received; let in by {rule}")),
+        "{:?}",
+        traced.steps
+    );
     // Without what the switch knows it would not get out.
     assert_eq!(sw.explain("a", reply).verdict, "dropped: security_egress");
 }

@@ -1,6 +1,6 @@
 //! What security groups read of a packet: whose it is, and which connection it is of.
 
-use crate::dataplane::check::{Header, check_v4, check_v6, sound_v4, sound_v6};
+use crate::dataplane::check::{Header, check_v4, check_v6, sound_v4, walk_v6};
 use crate::dataplane::conntrack::tcp::Segment;
 use crate::dataplane::fragments::{Key, Piece};
 use crate::dataplane::nat::carried;
@@ -92,7 +92,7 @@ pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Rea
             facts(packet, &header, (zone, owner), false, (is_group, exempt))
         }
         Some(IPV6) => {
-            let header = sound_v6(packet, len)?;
+            let (header, _) = walk_v6(packet, len)?;
             let first = packet.get(usize::from(header.transport)..).and_then(<[u8]>::first);
             let is_link = header.protocol == protocol::ICMPV6
                 && header.fragment.is_none()
@@ -108,7 +108,7 @@ pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Rea
             exempt.egress |= header.destination == SERVICE_V6;
             facts(packet, &header, (zone, owner), true, (is_group, exempt))
         }
-        _ => Err(DropReason::SecurityEthertype),
+        _ => Err(DropReason::EthertypeNotAllowed),
     }
 }
 

@@ -129,9 +129,13 @@ fn claim(claims: &mut Claims, mac: Mac, net: Option<IpNet>) {
 }
 
 impl Kept {
+    /// An epoch that was not there before. Spread over all bits, each number another one and none 0: sums of two tell pairs
+    /// apart.
     fn next_epoch(&mut self) -> u32 {
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
-        self.epoch
+        let mixed = (self.epoch ^ self.epoch >> 16).wrapping_mul(0x85eb_ca6b);
+        let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
+        mixed ^ mixed >> 16
     }
 
     /// Makes those groups anew that say something else than before.

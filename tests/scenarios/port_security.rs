@@ -1,0 +1,125 @@
+//! A port with port security on the way through the switch: what it sends in another's name is dropped before anything is
+//! learned of it, whatever stands around it.
+
+use std::sync::Arc;
+
+use nuswitch::frame::Offload;
+use nuswitch::tables::security::{Claims, Guard, Station};
+use nuswitch::types::Mac;
+
+use super::LAN;
+use super::frames::*;
+use super::switch::*;
+
+/// LAN, with port `a` for A alone, which has 10.0.0.1 and 2001:db8::1.
+fn guarded() -> Switch {
+    let mut sw = Build::from(LAN).caps("b", PLAIN).caps("c", PLAIN).start();
+    let at = sw.index("a").index();
+    sw.publish_with(|tables| {
+        let v4 = vec!["10.0.0.1/32".parse().unwrap()];
+        let station = Station { mac: A, v4, v6: vec!["2001:db8::1/128".parse().unwrap()] };
+        let claims = Claims { stations: vec![station], any_address: false };
+        tables.ports[at].as_mut().unwrap().guard = Some(Arc::new(Guard { claims, policy: None }));
+    });
+    sw.forget();
+    sw
+}
+
+fn from(mac: Mac, source: &str) -> Wire {
+    spec(&format!("eth src={mac} dst={B} ip src={source} dst=10.0.0.2 udp sport=4000 dport=5000 len=18"))
+}
+
+#[test]
+fn a_spoofed_mac_is_not_learned() {
+    let mut sw = guarded();
+    sw.send("c", frame().from(C).to(BROADCAST));
+    sw.forget();
+    sw.send("a", from(C, "10.0.0.1"));
+    sw.expect_nothing("b");
+    sw.expect_counters("a: rx_frames 1, rx_bytes 60, spoofed_mac 1");
+    assert_eq!(sw.knows("lan", C), Some("c".into()));
+    sw.send("a", from(B, "10.0.0.1"));
+    sw.expect_counters("a: rx_frames 1, rx_bytes 60, spoofed_mac 1");
+    assert_eq!(sw.knows("lan", B), None);
+    sw.send("a", from(A, "10.0.0.7"));
+    sw.expect_counters("a: rx_frames 1, rx_bytes 60, spoofed_ip 1");
+    assert_eq!(sw.knows("lan", A), None, "nor is its own from such a frame");
+    sw.send("a", from(A, "10.0.0.1"));
+    sw.expect("b", from(A, "10.0.0.1"));
+    sw.expect("c", from(A, "10.0.0.1"));
+    assert_eq!(sw.knows("lan", A), Some("a".into()));
+    sw.forget();
+}
+
+#[test]
+fn other_ports_are_trusted() {
+    let mut sw = guarded();
+    sw.send("b", from(C, "10.0.0.1"));
+    sw.expect("a", from(C, "10.0.0.1"));
+    sw.expect("c", from(C, "10.0.0.1"));
+    sw.forget();
+}
+
+#[test]
+fn each_frame_of_a_burst_is_judged_by_itself() {
+    let mut sw = guarded();
+    for source in ["10.0.0.9", "10.0.0.1", "10.0.0.8", "10.0.0.1"] {
+        assert!(sw.queue("a", from(A, source)));
+    }
+    assert!(sw.queue("a", frame().from(A).to(BROADCAST).ethertype(0x88cc)));
+    sw.settle();
+    for _ in 0..2 {
+        sw.expect("b", from(A, "10.0.0.1"));
+        sw.expect("c", from(A, "10.0.0.1"));
+    }
+    sw.expect_counters(
+        "a: rx_frames 5, rx_bytes 300, flooded 2, spoofed_ip 2, ethertype_not_allowed 1; \
+         b: tx_frames 2, tx_bytes 120; c: tx_frames 2, tx_bytes 120",
+    );
+}
+
+#[test]
+fn a_priority_tag_hides_nothing() {
+    let mut sw = guarded();
+    let tagged = |wire| tagged(wire, 0);
+    sw.send("a", tagged(from(A, "10.0.0.9")));
+    sw.expect_counters("a: rx_frames 1, rx_bytes 64, spoofed_ip 1");
+    sw.send("a", tagged(from(A, "10.0.0.1")));
+    sw.expect("b", from(A, "10.0.0.1"));
+    sw.expect("c", from(A, "10.0.0.1"));
+    sw.forget();
+    sw.send("a", tagged(tagged(from(A, "10.0.0.1"))));
+    sw.expect_counters("a: rx_frames 1, rx_bytes 68, ethertype_not_allowed 1");
+}
+
+/// The sum is finished where the frame leaves, and may come out as its sender likes: so it could be half of an address.
+#[test]
+fn a_checksum_is_not_written_over_the_source() {
+    let mut sw = guarded();
+    let mut wire = from(A, "10.0.0.1");
+    for (csum_start, csum_offset) in [(14, 12), (14, 14), (34, 2)] {
+        wire.offload = Offload { flags: Offload::NEEDS_CSUM, csum_start, csum_offset, ..Offload::NONE };
+        sw.send("a", wire.clone());
+        sw.expect_counters("a: rx_frames 1, rx_bytes 60, bad_offload 1");
+    }
+    for kind in [Kind::Tcp4, Kind::Udp4, Kind::Tcp6, Kind::Udp6] {
+        sw.send("a", partial(kind, 100));
+        assert_eq!(verified(kind, &sw.take("b").bytes).0.len(), 100);
+        sw.send("a", gso(kind, 3000, 1000));
+        assert_eq!(sw.take_all("b").len(), 3);
+        sw.forget();
+    }
+}
+
+#[test]
+fn the_trace_says_what_would_have_been_right() {
+    let mut sw = guarded();
+    let said = sw.trace("a", from(C, "10.0.0.1"));
+    assert!(said.contains(&format!("guard: comes from {C}; its port may send from {A}\n")), "{said}");
+    assert!(said.contains("drop: spoofed_mac: "), "{said}");
+    let said = sw.trace("a", from(A, "10.0.0.9"));
+    assert!(said.contains(&format!("{A} may claim 10.0.0.1/32, 2001:db8::1/128\n")), "{said}");
+    assert!(said.contains("drop: spoofed_ip: "), "{said}");
+    assert!(sw.trace("a", from(A, "10.0.0.1")).contains("guard: its port may send from these addresses\n"));
+    assert!(!sw.trace("b", from(C, "10.0.0.9")).contains("guard: "));
+}
