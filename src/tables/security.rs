@@ -26,7 +26,8 @@ pub struct Guard {
 /// The MACs and addresses that a guest may send from and speak for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The port's own MAC first, then those of `allowed_address_pairs`, each once.
+    /// The port's own MAC first, then its `static_macs`, which go with the same addresses, then those of
+    /// `allowed_address_pairs`; each once.
     pub stations: Vec<Station>,
     /// Its network has no subnets, so nothing is known of addresses: whatever comes from its MACs may pass but for what only
     /// servers and routers say.
