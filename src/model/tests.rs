@@ -378,10 +378,6 @@ fn mistakes_of_ports() {
         ),
         ("mac_limit=-1", &["10 mac_limit: -1 is outside of 0 to 1048576"]),
         ("admin_state_up='yes'", &["15 admin_state_up: expected true or false, found string \"yes\""]),
-        (
-            "port_security_enabled=true",
-            &["22 port_security_enabled: `true` is not built yet in this version"],
-        ),
         ("port_security_enabled=false", &[]),
         ("fixed_ips=[]", &[]),
         ("netwrok='x'", &["0 netwrok: unknown key"]),

@@ -5,6 +5,7 @@
 //!
 //! Directions are the guest's: *ingress* enters it, *egress* leaves it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,7 +26,8 @@ pub struct Guard {
 /// The MACs and addresses that a guest may send from and speak for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The port's own MAC first, then those of `allowed_address_pairs`, each once.
+    /// The port's own MAC first, then its `static_macs`, which go with the same addresses, then those of
+    /// `allowed_address_pairs`; each once.
     pub stations: Vec<Station>,
     /// Its network has no subnets, so nothing is known of addresses: whatever comes from its MACs may pass but for what only
     /// servers and routers say.
@@ -74,7 +76,22 @@ pub struct RuleEntry {
     pub hits: Arc<crate::stats::Counter>,
 }
 
+impl Guard {
+    /// A copy that counts for itself. `copies`: the policies that were copied before, as several ports share one.
+    pub(super) fn detached(&self, copies: &mut HashMap<*const Policy, Arc<Policy>>) -> Guard {
+        let copy = |policy: &Arc<Policy>| {
+            copies.entry(Arc::as_ptr(policy)).or_insert_with(|| Arc::new(policy.detached())).clone()
+        };
+        Guard { claims: self.claims.clone(), policy: self.policy.as_ref().map(copy) }
+    }
+}
+
 impl Policy {
+    fn detached(&self) -> Policy {
+        let rules = self.rules.iter().map(|rule| RuleEntry { hits: Arc::default(), ..rule.clone() });
+        Policy { rules: rules.collect(), ..self.clone() }
+    }
+
     /// The rule with the number that `ingress` gave.
     pub fn ingress_rule(&self, number: u32) -> Option<&RuleEntry> {
         self.rules.get(..self.ingress_rules)?.get(usize::try_from(number).ok()?)

@@ -180,7 +180,7 @@ fn mistakes_of_rules() {
         ("direction = 'in'", &["13 direction: `in` is not known here (one of `ingress`, `egress`)"]),
         (
             "direction = 'egress', ethertype = 'ipv4'",
-            &["35 ethertype: `ipv4` is not known here (did you mean `IPv4`?)"],
+            &["35 ethertype: `ipv4` is not known here (one of `IPv4`, `IPv6`)"],
         ),
         (
             "direction = 'egress', protocol = 'tpc'",
@@ -295,7 +295,7 @@ fn mistakes_of_rules() {
         ),
         (
             "direction = 'egress' }, { direction = 'egress', ethertype = 'IPv4', remote = '0.0.0.0/0'",
-            &["24 : `egress IPv4` is what the rule of line 1 says (leave one of them out)"],
+            &["25 : `egress IPv4` is what the rule of line 1 says (leave one of them out)"],
         ),
         ("direction = 'egress', description = 'x' }, { direction = 'ingress', description = 'x'", &[]),
     ];
@@ -418,5 +418,5 @@ fn mistakes_of_ports() {
 fn a_wrong_subnet_raises_no_false_alarm() {
     let text = "network = [{ name = 'n' }]\nsubnet = [{ name = 's', network = 'n', cidr = '10.0.0.0/33' }]\n\
                 port = [{ name = 'a', network = 'n', interface = { kind = 'tap', name = 'a' }, security_groups = ['default'] }]";
-    assert_eq!(mistakes(text), ["2:49 subnet[s].cidr: `10.0.0.0/33` has a prefix length outside of 0 to 32"]);
+    assert_eq!(mistakes(text), ["2:47 subnet[s].cidr: `10.0.0.0/33` has a prefix length outside of 0 to 32"]);
 }

@@ -231,25 +231,21 @@ fn paired(security: &PortSecurity) -> impl Iterator<Item = IpNet> {
 }
 
 fn policy(groups: &[Arc<Group>], epoch: u32) -> Policy {
-    let set = |rules: fn(&Group) -> &[(Rule, RuleEntry)]| {
-        let all: Vec<Rule> =
-            groups.iter().flat_map(|group| rules(group)).map(|(rule, _)| rule.clone()).collect();
-        RuleSet::compile(&all)
+    let ingress: Vec<&(Rule, RuleEntry)> = groups.iter().flat_map(|group| &group.ingress).collect();
+    let egress: Vec<&(Rule, RuleEntry)> = groups.iter().flat_map(|group| &group.egress).collect();
+    let set = |rules: &[&(Rule, RuleEntry)]| {
+        let rules: Vec<Rule> = rules.iter().map(|(rule, _)| rule.clone()).collect();
+        RuleSet::compile(&rules)
     };
-    let entries = |rules: fn(&Group) -> &[(Rule, RuleEntry)]| {
-        groups.iter().flat_map(move |group| rules(group)).map(|(_, entry)| entry.clone())
-    };
-    let (ingress, egress): (fn(&Group) -> &[(Rule, RuleEntry)], fn(&Group) -> &[(Rule, RuleEntry)]) =
-        (|group| &group.ingress, |group| &group.egress);
     Policy {
         groups: groups.iter().map(|group| group.name.clone()).collect(),
         // Those of a port are all alike.
         is_stateful: groups.iter().all(|group| group.stateful),
         epoch,
-        ingress: set(ingress),
-        egress: set(egress),
-        rules: entries(ingress).chain(entries(egress)).collect(),
-        ingress_rules: groups.iter().map(|group| group.ingress.len()).sum(),
+        ingress: set(&ingress),
+        egress: set(&egress),
+        rules: ingress.iter().chain(&egress).map(|(_, entry)| entry.clone()).collect(),
+        ingress_rules: ingress.len(),
     }
 }
 

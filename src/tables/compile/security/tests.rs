@@ -325,11 +325,88 @@ fn admitted(tables: &Tables) -> Vec<(String, Vec<[Option<u32>; 2]>)> {
     let admits = |policy: &Policy, packet: &Packet| {
         [&policy.ingress, &policy.egress].map(|set| set.admits(packet, &tables.members))
     };
-    policies
+    let mut all: Vec<_> = policies
         .map(|(port, policy)| {
             (port.name.to_string(), packets.iter().map(|packet| admits(policy, packet)).collect())
         })
-        .collect()
+        .collect();
+    // Slots are in the order of their coming.
+    all.sort();
+    all
+}
+
+/// 10 000 rules in 200 groups, and 1000 ports with three groups each.
+#[test]
+fn one_change_among_many_touches_what_it_concerns() {
+    let text = |port: u16, host: u16| {
+        let mut text =
+            "network = [{ name = 'n' }]\nsubnet = [{ name = 's', network = 'n', cidr = '10.0.0.0/16' }]\n"
+                .to_owned();
+        for group in 0..200_u16 {
+            let rule = |index: u16| {
+                let port = if (group, index) == (7, 0) { port } else { 1000 + index };
+                let remote = if index == 1 {
+                    format!("remote_group = 'g{group}', ethertype = 'IPv4'")
+                } else {
+                    format!("remote = '10.{index}.0.0/16'")
+                };
+                format!("{{ direction = 'ingress', protocol = 'tcp', ports = {port}, {remote} }}")
+            };
+            let rules: Vec<String> = (0..50).map(rule).collect();
+            text += &format!("[[security_group]]\nname = 'g{group}'\nrules = [{}]\n", rules.join(",\n"));
+        }
+        for port in 0..1000_u16 {
+            let groups = [port % 200, (port + 1 + port / 200) % 200, (port + 30 + port / 200) % 200];
+            let host = if port == 0 { host } else { 256 + port };
+            text += &format!(
+                "[[port]]\nname = 'p{port}'\nnetwork = 'n'\nfixed_ips = ['10.0.{}.{}']\n{TAP} = 'p{port}' }}\n",
+                host / 256,
+                host % 256
+            );
+            text += &format!("security_groups = ['g{}', 'g{}', 'g{}']\n", groups[0], groups[1], groups[2]);
+        }
+        model(&text)
+    };
+    let mut places = Places::default();
+    let [base, rule, member] = [(80, 9), (81, 9), (81, 10)].map(|(port, host)| text(port, host));
+    let [first, second, third] = [base, rule, member].map(|model| tables(&model, &mut places));
+    let differ = |old: &Tables, new: &Tables| -> (usize, usize) {
+        let pairs = || {
+            (0..1000)
+                .map(|port| format!("p{port}"))
+                .map(|name| (policy_of(old, &name), policy_of(new, &name)))
+        };
+        let has =
+            |policy: &Policy, groups: &[&str]| policy.groups.iter().any(|group| groups.contains(&&**group));
+        for (old, new) in pairs() {
+            let changed = !Arc::ptr_eq(&old, &new);
+            // Of the rule; or of those that a port is a member of.
+            let concerned = has(&new, &["g7"]) || has(&new, &["g0", "g1", "g30"]);
+            assert!(!changed || concerned, "{:?}", new.groups);
+        }
+        let of = |groups: &[&str]| pairs().filter(|(_, new)| has(new, groups)).count();
+        let changed = pairs().filter(|(old, new)| !Arc::ptr_eq(old, new)).count();
+        (
+            changed,
+            if Arc::ptr_eq(&old.members, &new.members) { of(&["g7"]) } else { of(&["g0", "g1", "g30"]) },
+        )
+    };
+    let (changed, concerned) = differ(&first, &second);
+    assert!(changed == concerned && changed == 15, "{changed} of {concerned}");
+    let (changed, concerned) = differ(&second, &third);
+    assert!(changed == concerned && changed > 30 && changed < 60, "{changed} of {concerned}");
+}
+
+/// Who looks at what would happen counts nothing.
+#[test]
+fn a_copy_of_tables_counts_for_itself() {
+    let tables = tables(&shared("", ""), &mut Places::default());
+    let copy = tables.detached();
+    let [a, b] = ["a", "b"].map(|name| policy_of(&copy, name));
+    assert!(Arc::ptr_eq(&a, &b));
+    a.rules[0].hits.add(1);
+    assert_eq!(policy_of(&tables, "a").rules[0].hits.get(), 0);
+    assert_eq!((a.epoch, texts(&a)), (policy_of(&tables, "a").epoch, texts(&policy_of(&tables, "a"))));
 }
 
 proptest! {
