@@ -7,6 +7,7 @@
 mod burst;
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
@@ -81,11 +82,22 @@ fn packet(destination: Mac, source: Mac, tag: bool) -> Vec<u8> {
     bytes
 }
 
+/// As [`packet`], of IPv6.
+fn packet6(destination: Mac, source: Mac, tag: bool) -> Vec<u8> {
+    let mut bytes = frame(destination, source, tag);
+    bytes[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, 6, 64]);
+    bytes.resize(74, 0);
+    bytes[22..38].copy_from_slice(&ADDRESS6.octets());
+    bytes
+}
+
+const ADDRESS6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5);
+
 /// Two ports, the first of them with port security for one MAC and address.
 fn guarded() -> Tables {
     let mut ports = vec![access("a"), access("b")];
     let v4 = vec!["10.0.0.5/32".parse().expect("an address")];
-    let station = Station { mac: mac(1, 0), v4, v6: Vec::new() };
+    let station = Station { mac: mac(1, 0), v4, v6: vec![ADDRESS6.into()] };
     let claims = Claims { stations: vec![station], any_address: false };
     if let Some(port) = &mut ports[0] {
         port.guard = Some(Arc::new(Guard { claims, policy: None }));
@@ -300,6 +312,7 @@ fn path(c: &mut Criterion) {
         }
         unicast(c, "known unicast of IPv4", (plain, packet), 1, burst);
         unicast(c, "known unicast with port security", (guarded, packet), 1, burst);
+        unicast(c, "known unicast of IPv6 with port security", (guarded, packet6), 1, burst);
         unicast(c, "vlan push", (push, frame), 1_000, burst);
         unicast(c, "vlan pop", (pop, frame), 1_000, burst);
     }

@@ -7,13 +7,16 @@ use nuswitch::frame::Offload;
 use nuswitch::tables::security::{Claims, Guard, Station};
 use nuswitch::types::Mac;
 
-use super::LAN;
 use super::frames::*;
 use super::switch::*;
+use super::{LAN, tunnel};
 
 /// LAN, with port `a` for A alone, which has 10.0.0.1 and 2001:db8::1.
 fn guarded() -> Switch {
-    let mut sw = Build::from(LAN).caps("b", PLAIN).caps("c", PLAIN).start();
+    guard(Build::from(LAN).caps("b", PLAIN).caps("c", PLAIN).start())
+}
+
+fn guard(mut sw: Switch) -> Switch {
     let at = sw.index("a").index();
     sw.publish_with(|tables| {
         let v4 = vec!["10.0.0.1/32".parse().unwrap()];
@@ -109,6 +112,19 @@ fn a_checksum_is_not_written_over_the_source() {
         assert_eq!(sw.take_all("b").len(), 3);
         sw.forget();
     }
+}
+
+/// Else it would be told of what it asked in another's name.
+#[test]
+fn a_spoofed_packet_that_is_too_big_is_not_answered() {
+    let mut sw = guard(tunnel::blue());
+    let long = |source| spec(&format!("eth src={A} dst={B} ip src={source} dst=10.0.0.2 udp len=1450"));
+    sw.send("a", long("10.0.0.7"));
+    sw.expect_nothing("a");
+    sw.expect_counters("a: rx_frames 1, rx_bytes 1492, spoofed_ip 1");
+    sw.send("a", long("10.0.0.1"));
+    sw.take("a");
+    sw.expect_counters("a: rx_frames 1, rx_bytes 1492, answered 1, tx_frames 1, tx_bytes 590");
 }
 
 #[test]
