@@ -511,7 +511,7 @@ impl Core {
             }
         });
         mesh.receive(*index, |port, frame| {
-            security::enter(frame, port, (tables, shard), out);
+            security::enter(frame, port, (tables, shard), now, out);
             moved += 1;
         });
         mesh.receive_events(*index, |event| shard.hear(tables, event, now));

@@ -59,6 +59,7 @@ fn passes(sw: &mut Switch, from: char, to: char, what: &str) {
     let packet = packet(from, to, what);
     sw.send(&from.to_string(), packet.clone());
     sw.expect(&to.to_string(), packet);
+    sw.forget();
 }
 
 /// It ends for this reason.
@@ -131,7 +132,8 @@ fn between_two_guests_both_have_a_say() {
 
 #[test]
 fn it_is_the_same_where_each_guest_has_a_worker_of_its_own() {
-    let mut sw = Build::from(LAB).worker("a", 0).worker("b", 1).worker("c", 1).worker("d", 0).start();
+    let two = format!("switch = {{ workers = [0, 1] }}\n{LAB}");
+    let mut sw = Build::from(&two).worker("a", 0).worker("b", 1).worker("c", 1).worker("d", 0).start();
     sw.settle();
     passes(&mut sw, 'a', 'b', "tcp sport=40000 dport=80 flags=S seq=100");
     passes(&mut sw, 'b', 'a', "tcp sport=80 dport=40000 flags=SA seq=500 ack=101");
@@ -275,6 +277,10 @@ fn a_flood_reaches_only_those_who_let_it_in() {
         spec("eth src=52:54:00:00:00:0c dst=52:54:00:00:00:77 ip src=10.0.0.12 dst=10.0.0.10 udp dport=5000");
     sw.send("c", stray);
     sw.expect_nothing("a");
+    sw.expect_counters(
+        "c: rx_frames 3, rx_bytes 126, flooded 1, security_ingress 1, no_receiver 1; a: tx_frames 1, tx_bytes 42, security_ingress 1; \
+         b: tx_frames 1, tx_bytes 42, security_ingress 1; d: security_ingress 2",
+    );
 }
 
 #[test]

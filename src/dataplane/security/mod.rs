@@ -620,7 +620,14 @@ pub(super) fn is_its_own(port: &PortEntry, mac: Mac) -> bool {
 
 /// A frame that another worker decided on, for a port of this one: into its queue, if it may enter.
 #[inline]
-pub fn enter(frame: Frame, port: PortIdx, (tables, shard): (&Tables, &mut Shard), out: &mut Out) {
+pub fn enter(
+    frame: Frame,
+    port: PortIdx,
+    (tables, shard): (&Tables, &mut Shard),
+    now: Instant,
+    out: &mut Out,
+) {
+    shard.now = now;
     let Some(entry) = tables.port(port) else { return };
     let (Some(to), Segments::Access(network)) = (entry.policy(), &entry.segments) else {
         return out.push(port, frame);

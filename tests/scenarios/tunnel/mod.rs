@@ -49,6 +49,7 @@ segmentation_id = 1001
 [[port]]
 name = "a"
 network = "blue"
+port_security_enabled = false
 interface = { kind = "tap", name = "a" }
 mac_address = "52:54:00:00:00:0a"
 "#;
@@ -58,6 +59,7 @@ const SECOND: &str = r#"
 [[port]]
 name = "b"
 network = "blue"
+port_security_enabled = false
 interface = { kind = "tap", name = "b" }
 "#;
 
@@ -71,6 +73,7 @@ peers = ["192.0.2.12"]
 [[port]]
 name = "r"
 network = "red"
+port_security_enabled = false
 interface = { kind = "tap", name = "r" }
 "#;
 
