@@ -16,7 +16,7 @@
 //! Where nothing is known of addresses ([`Claims::any_address`]) MACs are checked and servers and routers refused, no more.
 //!
 //! Limits: headers lie in the frame's head. What a guest carries inside of a tunnel or of IPsec is not looked at. A port's
-//! list of addresses is walked, for all but IPv4 from its first MAC and address: it should be short.
+//! list of addresses is walked, but for packets from its first MAC and address: it should be short.
 
 mod ip;
 mod neighbour;
@@ -32,10 +32,12 @@ use crate::tables::security::{Claims, Guard};
 use crate::types::Mac;
 use crate::wire::ethernet::{ARP, Ethernet, HEADER, IPV4, IPV6, is_tag};
 use crate::wire::ipv4::{FRAGMENT_OFFSET, MORE_FRAGMENTS};
-use crate::wire::{dhcp4, ipv4, protocol, tcp, udp};
+use crate::wire::{dhcp4, dhcp6, ipv4, ipv6, protocol, tcp, udp};
 
 /// Bytes that nearly all frames are known by: the headers of Ethernet and IPv4, and ports.
 const PLAIN: usize = HEADER + ipv4::HEADER + 4;
+/// The same of IPv6.
+const PLAIN6: usize = HEADER + ipv6::HEADER + 4;
 /// Version 4 and a header of five words.
 const VERSION: u8 = 0x45;
 
@@ -48,6 +50,9 @@ pub struct Checker<'c> {
     /// The first IPv4 address or prefix, and the bits of it that count.
     net: u32,
     mask: u32,
+    /// The same of IPv6, of the first that is not link-local.
+    net6: u128,
+    mask6: u128,
 }
 
 impl<'c> Checker<'c> {
@@ -62,7 +67,13 @@ impl<'c> Checker<'c> {
             Some(net) => (net.network().to_bits(), net.netmask().to_bits()),
             None => (1, 0),
         };
-        Checker { claims, source, net, mask }
+        let mut v6 = first.into_iter().flat_map(|station| &station.v6);
+        let (net6, mask6) = match v6.find(|net| !net.network().is_unicast_link_local()) {
+            _ if claims.any_address => (0, 0),
+            Some(net) => (net.network().to_bits(), net.netmask().to_bits()),
+            None => (1, 0),
+        };
+        Checker { claims, source, net, mask, net6, mask6 }
     }
 
     /// Whether the port may send this frame. It is one that ingress has nothing against: its own tag is off.
@@ -75,7 +86,34 @@ impl<'c> Checker<'c> {
     /// of IP headers.
     #[inline(always)]
     pub fn check(&self, frame: &Frame) -> Result<(), DropReason> {
-        if self.is_plain(frame) { Ok(()) } else { look(frame, self.claims) }
+        if self.is_plain(frame) { Ok(()) } else { self.check_other(frame) }
+    }
+
+    #[inline(never)]
+    fn check_other(&self, frame: &Frame) -> Result<(), DropReason> {
+        if self.is_plain6(frame) { Ok(()) } else { look(frame, self.claims) }
+    }
+
+    /// As [`Checker::is_plain`]: TCP and UDP over IPv6, without extension headers.
+    #[inline(always)]
+    fn is_plain6(&self, frame: &Frame) -> bool {
+        let Some(head) = frame.head().first_chunk::<PLAIN6>() else { return false };
+        let [_, _, _, _, _, _, m0, m1, m2, m3, m4, m5, t0, t1, version, _, _, _, l0, l1, protocol, _, ..] =
+            *head;
+        let &[.., p0, p1] = head;
+        let Some(from) = head.get(HEADER + 8..).and_then(<[u8]>::first_chunk::<16>) else { return false };
+        let mac = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0]);
+        let len = usize::from(u16::from_be_bytes([l0, l1]));
+        let plain = (mac == self.source & Mac::MASK)
+            & (u16::from_be_bytes([t0, t1]) == IPV6)
+            & (version >> 4 == 6)
+            & (len >= 8)
+            & (HEADER + ipv6::HEADER + len <= frame.len())
+            & (u128::from_be_bytes(*from) & self.mask6 == self.net6)
+            & ((protocol == protocol::TCP) | (protocol == protocol::UDP))
+            & (u16::from_be_bytes([p0, p1]) != dhcp6::CLIENT_PORT);
+        let place = Place { transport: HEADER + ipv6::HEADER, protocol, is_fixed: false };
+        plain && (!frame.offload.needs_csum() || place.takes(&frame.offload))
     }
 
     /// What nearly all frames are: IPv4 from the first MAC and address, whole, without options, and neither to a DHCP client
