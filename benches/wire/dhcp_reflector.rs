@@ -26,6 +26,17 @@ const BOOTP: usize = 14 + 20 + 8;
 const YIADDR: usize = BOOTP + 16;
 const OPTIONS: usize = BOOTP + 240;
 
+/// What the switch tells a client of a port of its own: perfdhcp reads every option of a reply, so its limit depends on how many
+/// there are. Lease time and timers, mask, router, MTU, a name, the client's identifier, and classless routes (RFC 3442) twice.
+const TOLD: &[&[u8]] = &[
+    &[51, 4, 0, 0, 0x0e, 0x10, 58, 4, 0, 0, 7, 8, 59, 4, 0, 0, 12, 78],
+    &[1, 4, 255, 255, 0, 0, 3, 4, 10, 64, 0, 1, 26, 2, 5, 220],
+    &[12, 4, b'l', b'e', b'f', b't', 61, 7, 1, 0, 12, 1, 2, 3, 4],
+    &[121, 14, 32, 169, 254, 169, 254, 0, 0, 0, 0, 0, 10, 64, 0, 1],
+    &[249, 14, 32, 169, 254, 169, 254, 0, 0, 0, 0, 0, 10, 64, 0, 1],
+    &[255],
+];
+
 /// The reply to a frame, in its place; none if it is no request.
 fn reply(frame: &[u8], server: Ipv4Addr) -> Option<Vec<u8>> {
     let is_request =
@@ -51,7 +62,7 @@ fn reply(frame: &[u8], server: Ipv4Addr) -> Option<Vec<u8>> {
     reply[YIADDR..YIADDR + 4].copy_from_slice(&next);
     reply.extend([53, 1, kind, 54, 4]);
     reply.extend(server.octets());
-    reply.extend([51, 4, 0, 0, 0x0e, 0x10, 1, 4, 255, 255, 0, 0, 255]);
+    reply.extend(TOLD.concat());
     reply.resize(BOOTP + 300, 0);
     let len = u16::try_from(reply.len()).ok()?;
     reply[16..18].copy_from_slice(&(len - 14).to_be_bytes());
