@@ -95,7 +95,7 @@ impl Wire {
                     std::thread::yield_now();
                 }
             }
-            ports.into_iter().for_each(|port| port.close(&mut pool));
+            ports.into_iter().for_each(|port| drop(port.close(&mut pool)));
             assert_eq!(pool.free_chunks(), (2048, 128), "every chunk is back");
         });
         Wire { seen, stop, thread: Some(thread) }

@@ -67,9 +67,9 @@ def kea(lab, middle, cpu):
     return SERVER
 
 
-def reflector(lab, middle, cpu, examples):
+def reflector(lab, middle, cpu, examples, options):
     lab.inside(middle, "ip", "addr", "add", f"{SERVER}/{PREFIX_LENGTH}", "dev", "left")
-    process = lab.start(middle, examples / "dhcp_reflector", "left", SERVER, cpu=cpu)
+    process = lab.start(middle, examples / "dhcp_reflector", "left", SERVER, *options, cpu=cpu)
     process.stdout.readline()
     return SERVER
 
@@ -123,7 +123,7 @@ def rate(lab, names, contender, how):
     elif what == "kea":
         server = kea(lab, middle, how.cpu)
     elif what == "reflector":
-        server = reflector(lab, middle, how.cpu, how.examples)
+        server = reflector(lab, middle, how.cpu, how.examples, [f"--{word}" for word in rest])
     else:
         server = nuswitch(lab, middle, *rest, how.cpu, how.program(what))
 

@@ -1,23 +1,41 @@
 //! The fastest DHCP server that there can be, because it is none: it makes each relayed request into a reply where it stands,
 //! without looking for a client or an address. What perfdhcp does with it is perfdhcp's own limit.
 //!
-//! `dhcp_reflector DEVICE ADDRESS` answers requests that are sent to the device's MAC until it is killed. ADDRESS, which
-//! the kernel there has too (it answers ARP), is the server's; each client is offered the next one but one.
+//! `dhcp_reflector DEVICE ADDRESS [--xdp]` answers requests that are sent to the device's MAC until it is killed. ADDRESS,
+//! which the kernel there has too, is the server's; each client is offered the next one but one. It sleeps until there are
+//! frames, on AF_PACKET; with `--xdp` it polls an AF_XDP socket.
 
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nuswitch::frame::Offload;
+use nuswitch::frame::{BURST, Burst, Frame, Offload, Pool, Region};
+use nuswitch::ports::PortIo;
 use nuswitch::ports::link::Links;
+use nuswitch::ports::xdp::{Umem, XdpConfig, XdpPort};
+use nuswitch::services::arp;
+use nuswitch::stats::PortCounters;
 use nuswitch::sys::packet::PacketSocket;
+use nuswitch::types::Mac;
 
 /// Ethernet, IPv4 without options, UDP.
 const BOOTP: usize = 14 + 20 + 8;
 /// Fields of the message (RFC 2131, 2).
 const YIADDR: usize = BOOTP + 16;
 const OPTIONS: usize = BOOTP + 240;
+
+/// What the switch tells a client of a port of its own: perfdhcp reads every option of a reply, so its limit depends on how many
+/// there are. Lease time and timers, mask, router, MTU, a name, the client's identifier, and classless routes (RFC 3442) twice.
+const TOLD: &[&[u8]] = &[
+    &[51, 4, 0, 0, 0x0e, 0x10, 58, 4, 0, 0, 7, 8, 59, 4, 0, 0, 12, 78],
+    &[1, 4, 255, 255, 0, 0, 3, 4, 10, 64, 0, 1, 26, 2, 5, 220],
+    &[12, 4, b'l', b'e', b'f', b't', 61, 7, 1, 0, 12, 1, 2, 3, 4],
+    &[121, 14, 32, 169, 254, 169, 254, 0, 0, 0, 0, 0, 10, 64, 0, 1],
+    &[249, 14, 32, 169, 254, 169, 254, 0, 0, 0, 0, 0, 10, 64, 0, 1],
+    &[255],
+];
 
 /// The reply to a frame, in its place; none if it is no request.
 fn reply(frame: &[u8], server: Ipv4Addr) -> Option<Vec<u8>> {
@@ -44,7 +62,7 @@ fn reply(frame: &[u8], server: Ipv4Addr) -> Option<Vec<u8>> {
     reply[YIADDR..YIADDR + 4].copy_from_slice(&next);
     reply.extend([53, 1, kind, 54, 4]);
     reply.extend(server.octets());
-    reply.extend([51, 4, 0, 0, 0x0e, 0x10, 1, 4, 255, 255, 0, 0, 255]);
+    reply.extend(TOLD.concat());
     reply.resize(BOOTP + 300, 0);
     let len = u16::try_from(reply.len()).ok()?;
     reply[16..18].copy_from_slice(&(len - 14).to_be_bytes());
@@ -58,13 +76,41 @@ fn reply(frame: &[u8], server: Ipv4Addr) -> Option<Vec<u8>> {
     Some(reply)
 }
 
+/// What arrives on an AF_XDP socket is answered from it, ARP requests too, as nobody else sees them there.
+fn by_xdp(device: &str, server: Ipv4Addr, mac: Mac) -> Result<(), Box<dyn Error>> {
+    let region = Region::new(16384, 0)?;
+    let config = XdpConfig { device: device.to_owned(), ..XdpConfig::default() };
+    let mut port = XdpPort::open(&config, &Umem::new(region.clone()), 0, Arc::new(PortCounters::default()))?;
+    let mut pool = Pool::new(region);
+    let (mut burst, mut replies) = (Burst::new(), Vec::<Frame>::with_capacity(BURST));
+    println!("ready");
+    loop {
+        port.turn(&mut pool);
+        port.rx(&mut pool, &mut burst);
+        for frame in burst.drain(..) {
+            let arp = arp::answer(frame.head(), |address| (address == server).then_some(mac));
+            let answer = arp.map(|answer| answer.to_vec()).or_else(|| reply(frame.head(), server));
+            replies.extend(answer.and_then(|answer| pool.frame_from(&answer)));
+        }
+        if !replies.is_empty() {
+            port.tx(&mut pool, &mut replies);
+            replies.clear();
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [device, address] = arguments.as_slice() else {
-        return Err("usage: dhcp_reflector DEVICE ADDRESS".into());
+    let (device, address, xdp) = match arguments.as_slice() {
+        [device, address] => (device, address, false),
+        [device, address, xdp] if xdp == "--xdp" => (device, address, true),
+        _ => return Err("usage: dhcp_reflector DEVICE ADDRESS [--xdp]".into()),
     };
-    let (server, index) = (address.parse()?, Links::open()?.get(device)?.index);
-    let mut socket = PacketSocket::open(index, 4096, 4096)?;
+    let (server, link) = (address.parse()?, Links::open()?.get(device)?);
+    if xdp {
+        return by_xdp(device, server, link.mac.ok_or("it has no MAC")?);
+    }
+    let mut socket = PacketSocket::open(link.index, 4096, 4096)?;
     println!("ready");
     loop {
         let mut replies = Vec::new();

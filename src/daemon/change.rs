@@ -13,7 +13,7 @@ use super::state::{Slot, State};
 use super::{guests, leases};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
-use crate::ports::Caps;
+use crate::ports::{Caps, Remains, at_once};
 use crate::stats::PortCounters;
 use crate::tables::compile;
 use crate::types::WorkerIdx;
@@ -115,15 +115,21 @@ impl State {
 
     /// Opens devices. One that is missing leaves its port down; any other failure fails the change.
     fn prepare(&mut self, devices: &[Device<'_>], model: &Model) -> Result<Prepared, Problem> {
-        let mut prepared = Prepared::new();
+        let mut slots: Vec<Slot> = Vec::new();
+        let mut ports = self.ports_of_workers();
         for device in devices {
             let mut slot = match self.slots.get(&device.key) {
                 // A device that is opened anew keeps its worker and its counters.
                 Some(old) => Slot { device: old.device.clone(), details: None, reason: None },
-                None => self.new_slot(&prepared),
+                None => new_slot(&mut ports),
             };
             slot.device.up = false;
-            match self.open(device, &slot, model) {
+            slots.push(slot);
+        }
+        let opened = self.open_all(devices.iter().zip(&slots).collect(), model);
+        let mut prepared = Prepared::new();
+        for ((device, mut slot), opened) in devices.iter().zip(slots).zip(opened) {
+            match opened {
                 Ok(opened) => {
                     if opened.caps.mtu < device.mtu {
                         tracing::warn!("{}: {}", device.key, short_mtu(opened.caps.mtu, device.mtu));
@@ -144,17 +150,13 @@ impl State {
         Ok(prepared)
     }
 
-    /// A fresh slot on the worker with the fewest ports, those on their way included.
-    fn new_slot(&self, prepared: &Prepared) -> Slot {
+    /// How many ports each worker has.
+    fn ports_of_workers(&self) -> Vec<u32> {
         let mut ports = vec![0u32; self.workers.len()];
-        for slot in self.slots.values().chain(prepared.iter().map(|(_, slot, _)| slot)) {
+        for slot in self.slots.values() {
             ports[slot.device.worker.index()] += 1;
         }
-        let worker = (0u16..).zip(ports).min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker);
-        let counters = Arc::new(PortCounters::default());
-        let device =
-            compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, mac: None, counters };
-        Slot { device, details: None, reason: None }
+        ports
     }
 
     /// Takes devices out of the tables, then closes them. Gives those that were open.
@@ -165,18 +167,22 @@ impl State {
         let open: Vec<AttachmentKey> =
             keys.iter().filter(|key| self.mark_down(key, "its configuration changes")).cloned().collect();
         self.publish();
-        for key in keys {
-            self.detach(key);
-        }
+        let remains: Vec<Remains> = keys.iter().map(|key| self.detach(key)).collect();
+        at_once(remains, drop);
         open
     }
 
     /// Opens again what was closed for a change that failed.
     fn roll_back(&mut self, old: &Model, closed: Vec<AttachmentKey>) {
-        for device in old.attachments().filter(|device| closed.contains(&device.key)) {
-            let Some(slot) = self.slots.get(&device.key) else { continue };
-            let slot = Slot { device: slot.device.clone(), details: None, reason: None };
-            match self.open(&device, &slot, old) {
+        let slot = |device: &Device<'_>| {
+            let slot = self.slots.get(&device.key)?;
+            Some(Slot { device: slot.device.clone(), details: None, reason: None })
+        };
+        let closed = old.attachments().filter(|device| closed.contains(&device.key));
+        let closed: Vec<_> = closed.filter_map(|device| slot(&device).map(|slot| (device, slot))).collect();
+        let opened = self.open_all(closed.iter().map(|(device, slot)| (device, slot)).collect(), old);
+        for ((device, _), opened) in closed.iter().zip(opened) {
+            match opened {
                 Ok(opened) => self.attach(&device.key, opened),
                 Err(failure) => {
                     tracing::error!("{} cannot be opened again: {}", device.key, failure.text());
@@ -211,6 +217,18 @@ impl State {
             .collect();
         journal.remove_unless(|name| guests.contains(name));
     }
+}
+
+/// A fresh slot on the worker with the fewest ports, which it counts with those.
+fn new_slot(ports: &mut [u32]) -> Slot {
+    let fewest = (0u16..).zip(ports.iter_mut()).min_by_key(|(_, count)| **count);
+    let worker = fewest.map_or(0, |(worker, count)| {
+        *count += 1;
+        worker
+    });
+    let counters = Arc::new(PortCounters::default());
+    let device = compile::Device { worker: WorkerIdx(worker), up: false, caps: NO_CAPS, mac: None, counters };
+    Slot { device, details: None, reason: None }
 }
 
 /// What is to be said of a device that is too narrow for its networks.

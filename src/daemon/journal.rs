@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ports::guest;
+use crate::ports::{at_once, guest};
 
 pub(super) struct Journal {
     path: PathBuf,
@@ -36,8 +36,12 @@ impl Journal {
     /// Removes every noted TAP for which `keep` is false.
     pub(super) fn remove_unless(&mut self, keep: impl Fn(&str) -> bool) {
         let gone: Vec<String> = self.guests.iter().filter(|name| !keep(name)).cloned().collect();
-        for name in gone {
-            match guest::remove(&name) {
+        let removed = at_once(gone, |name| {
+            let result = guest::remove(&name);
+            (name, result)
+        });
+        for (name, result) in removed {
+            match result {
                 Ok(()) => {
                     self.guests.remove(&name);
                 }

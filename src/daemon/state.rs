@@ -17,7 +17,7 @@ use crate::dataplane::fdb::Fdb;
 use crate::dataplane::serve::Punt;
 use crate::dataplane::{Event, hear, sync_fdb};
 use crate::model::{self, AttachmentKey, Interface, Model};
-use crate::ports::Details;
+use crate::ports::{Details, Remains, at_once};
 use crate::slowpath::leases::Leases;
 use crate::slowpath::{self, SlowPath};
 use crate::tables::Tables;
@@ -230,30 +230,39 @@ impl State {
         self.workers.publish(tables);
     }
 
-    /// Opens the device of an attachment of `model`.
-    pub(super) fn open(
+    /// Opens the devices of attachments of `model`, many at once; gives what comes of each.
+    pub(super) fn open_all(
         &mut self,
-        device: &model::Device<'_>,
-        slot: &Slot,
+        devices: Vec<(&model::Device<'_>, &Slot)>,
         model: &Model,
-    ) -> Result<Opened, Failure> {
-        let port = match &device.key {
-            AttachmentKey::Port(name) => model.ports.iter().find(|port| port.name == *name),
-            _ => None,
-        };
-        if let Interface::Guest { name, .. } = device.interface {
-            self.journal
-                .add(name)
-                .map_err(|error| Failure::Refused(format!("cannot note the device `{name}`: {error}")))?;
-        }
-        let site = Site {
-            slot: PortIdx(self.places.ports.assign(&device.key)),
-            mac: port.and_then(|port| port.mac_address),
-            overlay: model.overlay.as_ref().filter(|_| device.key == AttachmentKey::Overlay),
-            umem: self.workers.umem(slot.device.worker),
-            counters: &slot.device.counters,
-        };
-        devices::open(device, &site)
+    ) -> Vec<Result<Opened, Failure>> {
+        let noted: Vec<_> = devices
+            .into_iter()
+            .map(|(device, slot)| (device, slot, self.places.ports.assign(&device.key), self.note(device)))
+            .collect();
+        let (workers, ports) = (&self.workers, &model.ports);
+        at_once(noted, |(device, slot, index, noted)| {
+            noted?;
+            let port = match &device.key {
+                AttachmentKey::Port(name) => ports.iter().find(|port| port.name == *name),
+                _ => None,
+            };
+            let site = Site {
+                slot: PortIdx(index),
+                mac: port.and_then(|port| port.mac_address),
+                overlay: model.overlay.as_ref().filter(|_| device.key == AttachmentKey::Overlay),
+                umem: workers.umem(slot.device.worker),
+                counters: &slot.device.counters,
+            };
+            devices::open(device, &site)
+        })
+    }
+
+    /// Writes down a device that would outlive the process.
+    fn note(&mut self, device: &model::Device<'_>) -> Result<(), Failure> {
+        let Interface::Guest { name, .. } = device.interface else { return Ok(()) };
+        let refused = |error| Failure::Refused(format!("cannot note the device `{name}`: {error}"));
+        self.journal.add(name).map_err(refused)
     }
 
     /// Gives an open device to its worker. It carries traffic once tables are published.
@@ -276,11 +285,11 @@ impl State {
         std::mem::replace(&mut slot.device.up, false)
     }
 
-    /// Lets the worker close the device of an attachment that is marked down and published so.
-    pub(super) fn detach(&mut self, key: &AttachmentKey) {
-        if let (Some(slot), Some(port)) = (self.slots.get(key), self.places.ports.get(key)) {
-            self.workers.detach(slot.device.worker, PortIdx(port));
-        }
+    /// Takes the device of an attachment that is marked down and published so from its worker; it is closed when what this
+    /// gives is dropped.
+    pub(super) fn detach(&mut self, key: &AttachmentKey) -> Remains {
+        let (slot, port) = (self.slots.get(key)?, self.places.ports.get(key)?);
+        self.workers.detach(slot.device.worker, PortIdx(port))
     }
 
     fn take_down(&mut self, key: &AttachmentKey, reason: &str) {
@@ -297,10 +306,17 @@ impl State {
         }
         let model = self.model.clone();
         let mut came = false;
-        for device in model.attachments() {
-            let Some(slot) = self.slots.get(&device.key).filter(|slot| !slot.device.up) else { continue };
-            let slot = Slot { device: slot.device.clone(), details: None, reason: None };
-            match self.open(&device, &slot, &model) {
+        let missing: Vec<(model::Device<'_>, Slot)> = model
+            .attachments()
+            .filter_map(|device| {
+                let slot = self.slots.get(&device.key).filter(|slot| !slot.device.up)?;
+                let slot = Slot { device: slot.device.clone(), details: None, reason: None };
+                Some((device, slot))
+            })
+            .collect();
+        let opened = self.open_all(missing.iter().map(|(device, slot)| (device, slot)).collect(), &model);
+        for ((device, _), opened) in missing.iter().zip(opened) {
+            match opened {
                 Ok(opened) => {
                     tracing::info!("{} is up: its device is there", device.key);
                     self.attach(&device.key, opened);

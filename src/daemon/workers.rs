@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dataplane::serve::Punt;
 use crate::frame::Region;
 use crate::model::Switch;
-use crate::ports::PortIo;
+use crate::ports::{PortIo, Remains};
 use crate::sys::xdp::umem::Umem;
 use crate::tables::Tables;
 use crate::types::{PortIdx, WorkerIdx};
@@ -123,23 +123,23 @@ impl Workers {
         self.buffers
     }
 
-    fn command(&self, worker: WorkerIdx, command: impl FnOnce(Sender<()>) -> Command) {
+    /// Has a worker carry out a command, and gives what comes of it; nothing: the worker has ended.
+    fn command<T>(&self, worker: WorkerIdx, command: impl FnOnce(Sender<T>) -> Command) -> Option<T> {
         let (done, wait) = channel::bounded(1);
         // After `stop` there is nobody to ask.
-        let Some(handle) = self.handles.get(worker.index()) else { return };
-        if handle.commands.send(command(done)).is_ok() {
-            self.mesh.link(worker).wake();
-            // A worker that has died drops its end of the channel, which ends the wait as well.
-            let _ = wait.recv();
-        }
+        self.handles.get(worker.index())?.commands.send(command(done)).ok()?;
+        self.mesh.link(worker).wake();
+        // A worker that has died drops its end of the channel, which ends the wait as well.
+        wait.recv().ok()
     }
 
     pub(super) fn attach(&self, worker: WorkerIdx, port: PortIdx, io: Box<dyn PortIo>) {
         self.command(worker, |done| Command::Attach(port, io, done));
     }
 
-    pub(super) fn detach(&self, worker: WorkerIdx, port: PortIdx) {
-        self.command(worker, |done| Command::Detach(port, done));
+    /// Takes a device from its worker; it is closed when what this gives is dropped.
+    pub(super) fn detach(&self, worker: WorkerIdx, port: PortIdx) -> Remains {
+        self.command(worker, |done| Command::Detach(port, done))?
     }
 
     pub(super) fn capture(&self, worker: WorkerIdx, port: PortIdx, tap: CaptureTap) {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Remains, Rx};
 use crate::frame::{Burst, Frame, Pool};
 
 struct Wire {
@@ -138,8 +138,9 @@ impl PortIo for MemPort {
         Details { device: self.name.clone(), driver: "mem", notes: Vec::new() }
     }
 
-    fn close(self: Box<Self>, _pool: &mut Pool) {
+    fn close(self: Box<Self>, _pool: &mut Pool) -> Remains {
         while self.wire.to_switch.pop().is_some() {}
+        None
     }
 }
 

@@ -2,6 +2,7 @@
 //! by [`Caps`] what it can carry; what it cannot carry is done in software before it gets there
 //! ([`crate::dataplane`]'s egress).
 
+mod at_once;
 pub mod guest;
 pub mod link;
 pub mod mem;
@@ -11,9 +12,12 @@ pub mod pcap;
 pub mod tap;
 pub mod xdp;
 
+use std::any::Any;
 use std::os::fd::RawFd;
 
 use serde::Serialize;
+
+pub use at_once::at_once;
 
 pub use crate::frame::Caps;
 use crate::frame::{Burst, Frame, Pool};
@@ -70,6 +74,10 @@ pub trait PortIo: Send {
     /// For people.
     fn details(&self) -> Details;
 
-    /// Closes the device and takes back every buffer that it holds.
-    fn close(self: Box<Self>, pool: &mut Pool);
+    /// Lets go of every buffer. What is left closes the device when it is dropped, which takes the kernel its time: whoever
+    /// has frames to move lets somebody else do that.
+    fn close(self: Box<Self>, pool: &mut Pool) -> Remains;
 }
+
+/// What is left of a device that lets go of its buffers. None: nothing, it is closed.
+pub type Remains = Option<Box<dyn Any + Send>>;

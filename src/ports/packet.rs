@@ -13,7 +13,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::link::{LinkError, Links};
-use super::{Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Remains, Rx};
 use crate::frame::{Burst, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::packet::{PacketSocket, SEND_MAX};
@@ -229,5 +229,7 @@ impl PortIo for PacketPort {
     }
 
     /// Received frames were copied out of the ring, so there is nothing to give back.
-    fn close(self: Box<Self>, _pool: &mut Pool) {}
+    fn close(self: Box<Self>, _pool: &mut Pool) -> Remains {
+        Some(self)
+    }
 }

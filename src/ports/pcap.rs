@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use super::{Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Remains, Rx};
 use crate::frame::{Burst, Frame, MAX_FRAME, Pool};
 use crate::pcapng::{self, CaptureRecord, Direction, Reader, Recorded, Writer};
 use crate::stats::{DropReason, PortCounters};
@@ -195,8 +195,9 @@ impl PortIo for PcapPort {
         Details { device: self.device.clone(), driver: "pcap", notes }
     }
 
-    fn close(mut self: Box<Self>, _pool: &mut Pool) {
+    fn close(mut self: Box<Self>, _pool: &mut Pool) -> Remains {
         self.flush();
+        None
     }
 }
 

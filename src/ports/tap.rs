@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::link::{LinkError, Links};
 use super::netns::{Netns, NetnsError, within};
-use super::{Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Remains, Rx};
 use crate::frame::{Burst, CHUNK_DATA, Frame, Offload, Pool};
 use crate::stats::{DropReason, PortCounters};
 use crate::sys::tap::Tap;
@@ -248,8 +248,11 @@ impl PortIo for TapPort {
         self.details.clone()
     }
 
-    /// The spare frames return to their pool here; the device goes with its descriptor.
-    fn close(self: Box<Self>, _pool: &mut Pool) {}
+    /// The device goes with its descriptor.
+    fn close(mut self: Box<Self>, _pool: &mut Pool) -> Remains {
+        (self.small, self.large) = (None, None);
+        Some(self)
+    }
 }
 
 /// What a failed read means: nothing there, or no device any more.

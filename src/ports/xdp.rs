@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{Caps, Details, PortIo, Rx};
+use super::{Caps, Details, PortIo, Remains, Rx};
 use crate::frame::{BURST, Burst, CHUNK, CHUNK_DATA, Frame, Offload, Pool};
 use crate::model::XdpMode;
 use crate::stats::{DropReason, PortCounters};
@@ -595,7 +595,8 @@ impl PortIo for XdpPort {
         self.details.clone()
     }
 
-    fn close(self: Box<Self>, pool: &mut Pool) {
+    /// The kernel writes into the pool's buffers until the socket is closed, so it is closed here.
+    fn close(self: Box<Self>, pool: &mut Pool) -> Remains {
         let XdpPort { link, mut queues, device, restore_vlan, slot, counters, .. } = *self;
         for queue in &mut queues {
             queue.count_losses(&counters);
@@ -607,6 +608,7 @@ impl PortIo for XdpPort {
             // The device may be gone, and its settings with it.
             let _ = device.set_strips_vlan(true);
         }
+        None
     }
 }
 

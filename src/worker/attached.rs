@@ -6,7 +6,7 @@ use mio::{Interest, Registry, Token};
 use super::capture::{CaptureTap, Direction, Record};
 use super::total_len;
 use crate::frame::{Frame, Pool};
-use crate::ports::PortIo;
+use crate::ports::{PortIo, Remains};
 use crate::stats::{DropReason, PortCounters};
 use crate::types::PortIdx;
 
@@ -47,9 +47,9 @@ impl Attached {
         }
     }
 
-    pub(super) fn close(mut self, port: PortIdx, registry: &Registry, pool: &mut Pool) {
+    pub(super) fn close(mut self, port: PortIdx, registry: &Registry, pool: &mut Pool) -> Remains {
         self.register(port, registry, false);
-        self.io.close(pool);
+        self.io.close(pool)
     }
 
     /// Sends a queue; what the device does not take is dropped and counted.

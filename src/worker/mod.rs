@@ -29,7 +29,7 @@ use crate::dataplane::tracer::Silent;
 use crate::dataplane::{Shard, gateway, process, security, underlay};
 use crate::frame::{BURST, Burst, Frame, Pool, Region};
 use crate::model::Idle;
-use crate::ports::{PortIo, Rx};
+use crate::ports::{PortIo, Remains, Rx, at_once};
 use crate::stats::DropReason;
 use crate::sys::cycles;
 use crate::tables::Tables;
@@ -65,7 +65,7 @@ pub enum Command {
     /// Take over a device.
     Attach(PortIdx, Box<dyn PortIo>, Sender<()>),
     /// Close a device; every buffer returns.
-    Detach(PortIdx, Sender<()>),
+    Detach(PortIdx, Sender<Remains>),
     /// Copy a port's frames to a capture from now on.
     Capture(PortIdx, CaptureTap, Sender<()>),
     /// Tell what happens to connections from now on.
@@ -289,8 +289,7 @@ impl Worker {
                 }
                 Command::Detach(port, done) => {
                     self.core.flush(tables, now);
-                    self.core.detach(port);
-                    let _ = done.send(());
+                    let _ = done.send(self.core.detach(port));
                 }
                 Command::Capture(port, tap, done) => {
                     if let Some(Some(attached)) = self.core.ports.get_mut(port.index()) {
@@ -441,20 +440,19 @@ impl Core {
         self.make_ready(port);
     }
 
-    fn detach(&mut self, port: PortIdx) {
-        let Some(attached) = self.ports.get_mut(port.index()).and_then(Option::take) else { return };
+    fn detach(&mut self, port: PortIdx) -> Remains {
+        let attached = self.ports.get_mut(port.index()).and_then(Option::take)?;
         self.attached -= 1;
         self.rings.retain(|ring| *ring != port);
         self.ready.retain(|ready| *ready != port);
-        attached.close(port, self.poll.registry(), &mut self.shard.pool);
+        attached.close(port, self.poll.registry(), &mut self.shard.pool)
     }
 
     fn close_all(&mut self) {
         self.shard.vtep = None;
         self.followers.clear();
-        for slot in 0..self.ports.len() {
-            self.detach(PortIdx(u16::try_from(slot).unwrap_or(u16::MAX)));
-        }
+        let slots = (0..self.ports.len()).filter_map(|slot| u16::try_from(slot).ok());
+        at_once(slots.map(|slot| self.detach(PortIdx(slot))).collect(), drop);
     }
 
     /// One burst from one port through the path.

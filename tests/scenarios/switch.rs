@@ -264,7 +264,7 @@ impl Switch {
         self.handles.remove(name(key));
     }
 
-    fn command(&mut self, worker: WorkerIdx, command: impl FnOnce(Sender<()>) -> Command) {
+    fn command<T>(&mut self, worker: WorkerIdx, command: impl FnOnce(Sender<T>) -> Command) {
         let (done, wait) = channel::bounded(1);
         let hand = &mut self.hands[worker.index()];
         hand.commands.send(command(done)).unwrap();

@@ -180,6 +180,7 @@ impl Socket {
     }
 
     fn open_best(umem: &Arc<Umem>, config: &SocketConfig) -> io::Result<Socket> {
+        let _turn = umem.turn();
         let mut last = io::Error::from_raw_os_error(libc::EOPNOTSUPP);
         for zero_copy in [true, false] {
             for multi_buffer in [true, false] {

@@ -6,7 +6,7 @@
 //! move between all of them by descriptor: the kernel keeps no account of who holds a chunk, our pool does.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::sys::pool::Region;
 
@@ -25,17 +25,23 @@ pub struct Way {
 pub struct Umem {
     region: Arc<Region>,
     live: Mutex<Vec<(Weak<OwnedFd>, Way)>>,
+    opening: Mutex<()>,
 }
 
 impl Umem {
     /// A region for sockets to share; nothing is registered before the first of them opens.
     pub fn new(region: Arc<Region>) -> Arc<Umem> {
-        Arc::new(Umem { region, live: Mutex::new(Vec::new()) })
+        Arc::new(Umem { region, live: Mutex::new(Vec::new()), opening: Mutex::new(()) })
     }
 
     /// The memory.
     pub fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+
+    /// Whose turn it is to open a socket: one at a time, as the first one registers the region for all.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a bound socket.
