@@ -19,7 +19,7 @@ fn switch(v4: bool, n: u8, peer: u8, vnis: [u32; 2], able: bool) -> Switch {
     for (network, (vni, guest)) in vnis.into_iter().zip(["a", "c"]).enumerate() {
         text += &format!(
             "[[network]]\nname = \"n{network}\"\nnetwork_type = \"vxlan\"\nsegmentation_id = {vni}\n\
-             [[port]]\nname = \"{guest}\"\nnetwork = \"n{network}\"\ninterface = {{ kind = \"tap\", name = \"{guest}\" }}\n"
+             [[port]]\nname = \"{guest}\"\nnetwork = \"n{network}\"\nport_security_enabled = false\ninterface = {{ kind = \"tap\", name = \"{guest}\" }}\n"
         );
     }
     let caps = if able { ABLE } else { PLAIN };
