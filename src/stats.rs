@@ -147,7 +147,7 @@ drop_reasons! {
     FragmentExpired = "fragment_expired": "a fragment whose first did not come in time",
     IcmpQuote = "icmp_quote": "an ICMP error with too little of the packet that it is about",
     IcmpChecksum = "icmp_checksum": "an ICMP error whose checksum is wrong, or that of the IP header that it quotes",
-    SpoofedMac = "spoofed_mac": "its source MAC is none that its port may send from",
+    SpoofedMac = "spoofed_mac": "its source MAC is none that its port may send from; give the guest the port's MAC (nuswitch qemu PORT), or the port that of its guest (mac_address)",
     SpoofedIp = "spoofed_ip": "its source IP address does not go with its MAC at this port",
     SpoofedArp = "spoofed_arp": "an ARP packet that speaks for a MAC or an address that its port may not claim",
     SpoofedNd = "spoofed_nd": "a neighbour discovery message that speaks for a MAC or an address that its port may not claim",

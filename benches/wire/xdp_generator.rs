@@ -37,6 +37,9 @@ struct Arguments {
     /// ports up, all from another one on.
     #[arg(long, conflicts_with = "vxlan")]
     routed: bool,
+    /// The first packets of TCP connections instead of datagrams.
+    #[arg(long, conflicts_with = "vxlan")]
+    syn: bool,
     /// Source MACs, `--src-mac` and up.
     #[arg(long, default_value_t = 1)]
     macs: u32,
@@ -127,7 +130,21 @@ fn frame(arguments: &Arguments, flow: u32) -> anyhow::Result<Vec<u8>> {
     bytes.extend(udp((from, port), (to, 9), len - 42)?);
     bytes.extend(MARKER);
     bytes.resize(len, 0);
+    if arguments.syn {
+        be_syn(&mut bytes);
+    }
     Ok(bytes)
+}
+
+/// Makes a SYN of a frame with a datagram, without a TCP checksum (RFC 9293, 3.1): who looks at connections, not who has them, is to
+/// take it for one.
+fn be_syn(bytes: &mut [u8]) {
+    bytes[23] = 6;
+    bytes[24..26].fill(0);
+    let sum = checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    bytes[38..].fill(0);
+    bytes[46..50].copy_from_slice(&[5 << 4, 2, 0xff, 0xff]);
 }
 
 /// The packet that carries a flow's frame (RFC 7348, section 5).
