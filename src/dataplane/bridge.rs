@@ -65,6 +65,12 @@ pub(super) fn forward(
         let exit = exit(to, classified, network);
         return send_to(frame, &exit, (tables, shard), out, tracer);
     }
+    // What costs others something, each of them or the switch, is bounded; it is never on the way of a connection.
+    if tables.port(classified.ingress).is_some_and(|port| port.guard.is_some())
+        && !shard.may_flood(classified.ingress, &frame, network.members.len())
+    {
+        return Err(DropReason::FloodLimit);
+    }
     if classified.is_group
         && !network.hosts.is_empty()
         && let Some(sent) =

@@ -20,7 +20,7 @@
 //!
 //! What no rule keeps out: ARP, neighbour and router discovery and group membership (RFC 4890, 4.4.1), a guest's DHCP requests and
 //! the answers to it, and what it asks the switch's own service. Port security has seen before that a guest claims nothing
-//! there that is another's.
+//! there that is another's. As nothing else bounds how much of that a guest sends to another, a bucket of the sender's does.
 //!
 //! Limits: later fragments of packets to a group have no ports, so only rules without ports let them pass.
 
@@ -306,9 +306,12 @@ fn decide(
     tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
     let now = shard.now;
+    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
+    if matches!(read, Read::Exempt(_)) && ends.from.is_some() && !shard.may_ask(ends.guest) {
+        return Err(DropReason::FloodLimit);
+    }
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
     let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
     let (key, piece) = match judge.judge(&read, None)? {
         Judged::Pass => return Ok(Some(frame)),
         Judged::Part(key, piece) => (key, piece),
