@@ -127,7 +127,7 @@ impl Kind {
 
     /// Of the `n`th connection, from one guest to the other: with these flags, and the numbers of a sender that has sent a SYN.
     fn packet(self, n: u32, from: usize, flags: u8) -> Vec<u8> {
-        let client = (1 + n % 50_000) as u16;
+        let client = (1024 + n % 50_000) as u16;
         let to = 1 - from;
         let ports = if from == 0 { [client, SERVICE] } else { [SERVICE, client] };
         let mut transport: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();

@@ -308,6 +308,9 @@ pub fn process(
             }
         }
     }
+    if let Some(security) = &mut shard.security {
+        security.look(burst, &classified);
+    }
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mut learned = None;
     let mut ends = Ends::default();
@@ -322,7 +325,7 @@ pub fn process(
                         bridge::learn(classified, tables, network, shard, seconds, tracer);
                         learned = Some(classified.source.key);
                     }
-                    bridge::forward(frame, classified, (tables, network), shard, out, tracer)
+                    bridge::forward(frame, (classified, n), (tables, network), shard, out, tracer)
                 }
             },
             Err(stop) => stopped(frame, *stop, ingress, (tables, shard), now, out, tracer),

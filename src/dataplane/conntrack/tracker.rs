@@ -237,10 +237,10 @@ impl Tracker {
         V4Probe { tuple, hash }
     }
 
-    /// The second step, when others have been probed: brings the entry near.
+    /// The second step, when others have been probed: brings the entry near. What it found helps [`Tracker::find_v6`].
     #[inline(always)]
-    pub fn approach(&self, probe: &Probe) {
-        let _ = self.approach_hash(probe.hash, probe.tuple.protocol);
+    pub fn approach(&self, probe: &Probe) -> Option<Guess> {
+        self.approach_hash(probe.hash, probe.tuple.protocol)
     }
 
     /// As [`Tracker::approach`], of an IPv4 tuple. What it found helps [`Tracker::find_v4`].
@@ -271,18 +271,29 @@ impl Tracker {
     /// As [`Tracker::find`], of an IPv4 tuple, with the entry, which may have ended.
     #[inline(always)]
     pub fn find_v4(&self, probe: &V4Probe, guess: Option<Guess>) -> Option<(EntryRef, Direction, &Entry)> {
-        let look = |number: u32| {
-            let entry = &self.entries[number >> 1];
-            entry.is_v4(Direction::of(number), &probe.tuple).then_some(entry)
+        let is = |number: u32| self.entries[number >> 1].is_v4(Direction::of(number), &probe.tuple);
+        let number = match guess {
+            Some(Guess(number)) if is(number) => number,
+            _ => self.find_far(probe.hash, is)?,
         };
-        let (number, entry) = match guess.and_then(|Guess(number)| Some((number, look(number)?))) {
-            Some(found) => found,
-            None => {
-                let number = self.index.find(probe.hash, |number| look(number).is_some())?;
-                (number, &self.entries[number >> 1])
-            }
+        Some((EntryRef(number >> 1), Direction::of(number), &self.entries[number >> 1]))
+    }
+
+    /// As [`Tracker::find_v4`], of an IPv6 tuple.
+    #[inline(always)]
+    pub fn find_v6(&self, probe: &Probe, guess: Option<Guess>) -> Option<(EntryRef, Direction, &Entry)> {
+        let is = |number: u32| self.entries[number >> 1].is_v6(Direction::of(number), &probe.tuple);
+        let number = match guess {
+            Some(Guess(number)) if is(number) => number,
+            _ => self.find_far(probe.hash, is)?,
         };
-        Some((EntryRef(number >> 1), Direction::of(number), entry))
+        Some((EntryRef(number >> 1), Direction::of(number), &self.entries[number >> 1]))
+    }
+
+    /// Where the first guess was none, or wrong.
+    #[inline(never)]
+    fn find_far(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.index.find(hash, is)
     }
 
     #[inline(always)]
