@@ -110,6 +110,45 @@ fn what_a_rule_lets_in_has_its_replies_let_out() {
     ends(&mut sw, 'c', 'a', "tcp sport=80 dport=41000 flags=SA seq=1 ack=2", "security_ingress");
 }
 
+/// A burst is looked at before its first packet is decided on: what that one changes counts for those behind it.
+#[test]
+fn each_packet_of_a_burst_is_judged_by_itself() {
+    let mut sw = lab();
+    for version in ["", "v6 "] {
+        let said = |what: &str| format!("{version}{what}");
+        let new = [
+            packet('c', 'a', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40000 dport=4999")),
+            packet('c', 'a', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40001 dport=5000")),
+            packet('c', 'a', &said("tcp sport=40000 dport=25 flags=A seq=1 ack=1")),
+            packet('c', 'b', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40001 dport=5000")),
+        ];
+        for round in 0..3 {
+            for packet in new.clone() {
+                assert!(sw.queue("c", packet));
+            }
+            sw.settle();
+            for passing in [0, 2, 3, 6] {
+                sw.expect("a", new[passing].clone());
+            }
+            sw.expect_nothing("a");
+            sw.expect("b", new[5].clone());
+            let answers =
+                [40001, 40000].map(|port| packet('a', 'c', &said(&format!("udp sport=5000 dport={port}"))));
+            for answer in answers.clone() {
+                assert!(sw.queue("a", answer), "round {round}");
+            }
+            sw.settle();
+            answers.into_iter().for_each(|answer| sw.expect("c", answer));
+        }
+        assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress) % 6, 0);
+    }
+    assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress), 12);
+    sw.forget();
+}
+
 #[test]
 fn what_a_rule_lets_out_has_its_replies_let_in() {
     let mut sw = lab();

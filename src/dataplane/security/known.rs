@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 
 use super::packet::flow;
 use super::{Ends, Security};
-use crate::dataplane::conntrack::{Guess, Probe, Seen, Tracker, Tuple, V4Probe, V4Tuple, Verdict};
+use crate::dataplane::conntrack::{Guess, Hash, Seen, Tracker, Tuple, V4Probe, V4Tuple, Verdict};
 use crate::dataplane::egress::Exit;
 use crate::dataplane::ingress::{Classified, Stop};
 use crate::dataplane::nat::carried;
@@ -25,75 +25,58 @@ const V6: usize = HEADER + ipv6::HEADER + 4;
 /// By the places of frames in their burst.
 pub(super) type Looks = ArrayVec<Look, BURST>;
 
-/// What a first look at a frame found.
+/// What a first look at a frame found, and the length that its IP header tells.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Look {
     /// No packet that goes the short way.
     Nothing,
     V4(V4Probe, Option<Guess>, u16),
-    V6(Probe, Option<Guess>, u16),
+    /// Its tuple is read once more: that is less than to keep it.
+    V6(Hash, Option<Guess>, u16),
 }
 
 impl Look {
     /// A packet of IPv4 or IPv6 for one station, whole, with nothing between its headers, and not ICMP.
     #[inline(always)]
     fn at(frame: &Frame, zone: NetIdx, tracker: &Tracker) -> Look {
-        let head = frame.head();
-        let kind = head.get(HEADER - 2..HEADER).and_then(<[u8]>::first_chunk);
-        let found = match kind.map(|kind| u16::from_be_bytes(*kind)) {
-            Some(IPV4) => Look::v4(frame, zone, tracker),
-            Some(IPV6) => Look::v6(frame, zone, tracker),
-            _ => None,
-        };
-        found.unwrap_or(Look::Nothing)
+        let Some(head) = frame.head().first_chunk::<V4>() else { return Look::Nothing };
+        let &[_, _, _, _, _, _, _, _, _, _, _, _, k0, k1, ..] = head;
+        match u16::from_be_bytes([k0, k1]) {
+            IPV4 => Look::v4(head, frame, zone, tracker),
+            IPV6 => Look::v6(frame, zone, tracker),
+            _ => Look::Nothing,
+        }
     }
 
     #[inline(always)]
-    fn v4(frame: &Frame, zone: NetIdx, tracker: &Tracker) -> Option<Look> {
-        let head: &[u8; V4] = frame.head().first_chunk()?;
-        let (_, packet) = head.split_first_chunk::<HEADER>()?;
-        let (header, ports) = packet.split_first_chunk::<{ ipv4::HEADER }>()?;
-        let [vihl, _, t0, t1, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+    fn v4(head: &[u8; V4], frame: &Frame, zone: NetIdx, tracker: &Tracker) -> Look {
+        let &[.., vihl, _, t0, t1, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3, _, _, _, _] =
+            head;
         let total = u16::from_be_bytes([t0, t1]);
         let is_plain = (vihl == 0x45)
             & (u16::from_be_bytes([f0, f1]) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0)
             & (usize::from(total) + HEADER <= frame.len())
             & (usize::from(total) >= ipv4::HEADER + 4)
             & (kind != protocol::ICMP);
-        if !is_plain {
-            return None;
-        }
+        let ports = head.get(HEADER + ipv4::HEADER..).and_then(|ports| flow(ports, kind));
+        let (true, Some(ports)) = (is_plain, ports) else { return Look::Nothing };
         let addresses = (u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([d0, d1, d2, d3]));
-        let tuple = V4Tuple::new(zone.0, kind, addresses, flow(ports, kind)?);
-        Some(Look::V4(tracker.probe_v4(tuple), None, total))
+        Look::V4(tracker.probe_v4(V4Tuple::new(zone.0, kind, addresses, ports)), None, total)
     }
 
     #[inline(always)]
-    fn v6(frame: &Frame, zone: NetIdx, tracker: &Tracker) -> Option<Look> {
-        let head: &[u8; V6] = frame.head().first_chunk()?;
-        let (_, packet) = head.split_first_chunk::<HEADER>()?;
-        let (header, ports) = packet.split_first_chunk::<{ ipv6::HEADER }>()?;
-        let (&[version, _, _, _, l0, l1, kind, _], addresses) = header.split_first_chunk::<8>()?;
-        let (source, destination) = addresses.split_first_chunk::<16>()?;
+    fn v6(frame: &Frame, zone: NetIdx, tracker: &Tracker) -> Look {
+        let Some(head) = frame.head().first_chunk::<V6>() else { return Look::Nothing };
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, version, _, _, _, l0, l1, kind, ..] = *head;
         let len = u16::from_be_bytes([l0, l1]);
-        let total = ipv6::HEADER + usize::from(len);
         let is_plain = (version >> 4 == 6)
-            & (total + HEADER <= frame.len())
+            & (HEADER + ipv6::HEADER + usize::from(len) <= frame.len())
             & (len >= 4)
             & ((kind == protocol::TCP) | (kind == protocol::UDP));
         if !is_plain {
-            return None;
+            return Look::Nothing;
         }
-        let (source_port, destination_port) = flow(ports, kind)?;
-        let tuple = Tuple {
-            zone: zone.0,
-            protocol: kind,
-            source: u128::from_be_bytes(*source),
-            destination: u128::from_be_bytes(*destination.first_chunk()?),
-            source_port,
-            destination_port,
-        };
-        Some(Look::V6(tracker.probe(&tuple), None, len))
+        tuple_v6(head, zone).map_or(Look::Nothing, |tuple| Look::V6(tracker.hash(&tuple), None, len))
     }
 
     /// The second look: at what may be its connection.
@@ -102,7 +85,7 @@ impl Look {
         match self {
             Look::Nothing => {}
             Look::V4(probe, guess, _) => *guess = tracker.approach_v4(probe),
-            Look::V6(probe, guess, _) => *guess = tracker.approach(probe),
+            Look::V6(hash, guess, _) => *guess = tracker.approach_v6(*hash),
         }
     }
 
@@ -111,7 +94,7 @@ impl Look {
     fn settle(
         &self,
         frame: &Frame,
-        epoch: u32,
+        (zone, epoch): (NetIdx, u32),
         tracker: &mut Tracker,
         now: u32,
     ) -> Option<Result<(), DropReason>> {
@@ -122,10 +105,11 @@ impl Look {
                 let found = tracker.find_v4(probe, *guess)?;
                 (found, probe.tuple.protocol(), HEADER + ipv4::HEADER, len, u32::from(*total))
             }
-            Look::V6(probe, guess, len) => {
+            Look::V6(hash, guess, len) => {
+                let tuple = tuple_v6(frame.head().first_chunk()?, zone)?;
                 let len = u32::from(*len);
-                let found = tracker.find_v6(probe, *guess)?;
-                (found, probe.tuple.protocol, HEADER + ipv6::HEADER, len, len + 40)
+                let found = tracker.find_v6(&tuple, *hash, *guess)?;
+                (found, tuple.protocol, HEADER + ipv6::HEADER, len, len + 40)
             }
         };
         let (at, direction, entry) = found;
@@ -138,6 +122,21 @@ impl Look {
         }
         settled(tracker.update(at, direction, &seen, now))
     }
+}
+
+/// Of a packet without extension headers.
+#[inline(always)]
+fn tuple_v6(head: &[u8; V6], zone: NetIdx) -> Option<Tuple> {
+    let &[.., p0, p1, p2, p3] = head;
+    let (source, rest) = head.get(HEADER + 8..)?.split_first_chunk::<16>()?;
+    Some(Tuple {
+        zone: zone.0,
+        protocol: *head.get(HEADER + 6)?,
+        source: u128::from_be_bytes(*source),
+        destination: u128::from_be_bytes(*rest.first_chunk()?),
+        source_port: u16::from_be_bytes([p0, p1]),
+        destination_port: u16::from_be_bytes([p2, p3]),
+    })
 }
 
 /// A verdict; nothing: it is to be decided anew.
@@ -184,9 +183,12 @@ impl Security {
         }
         match self.looks.get_mut(exit.look) {
             // Good for this frame alone.
-            Some(look) => {
-                std::mem::replace(look, Look::Nothing).settle(frame, ends.epoch(), &mut self.tracker, now)
-            }
+            Some(look) => std::mem::replace(look, Look::Nothing).settle(
+                frame,
+                (ends.zone, ends.epoch()),
+                &mut self.tracker,
+                now,
+            ),
             None => self.known_alone(frame, &ends, now),
         }
     }
@@ -199,6 +201,11 @@ impl Security {
         ends: &Ends<'_>,
         now: u32,
     ) -> Option<Result<(), DropReason>> {
-        Look::at(frame, ends.zone, &self.tracker).settle(frame, ends.epoch(), &mut self.tracker, now)
+        Look::at(frame, ends.zone, &self.tracker).settle(
+            frame,
+            (ends.zone, ends.epoch()),
+            &mut self.tracker,
+            now,
+        )
     }
 }

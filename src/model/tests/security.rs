@@ -416,17 +416,17 @@ fn mistakes_of_ports() {
 /// Leases out of a pool are for MACs without port security, or where a prefix is allowed.
 #[test]
 fn a_leased_address_is_none_that_port_security_knows() {
-    let judged = |port: &str| {
-        mistakes(&format!(
+    let of = |port: &str| {
+        judged(&format!(
             "switch.state = 's'\nnetwork = [{{ name = 'n', dynamic_leases = true }}]\n\
              subnet = [{{ name = 's', network = 'n', cidr = '10.0.0.0/24' }}]\n\
              port = [{{ name = 'a', network = 'n', interface = {{ kind = 'guest', name = 'a' }}{port} }}]"
         ))
     };
     assert_eq!(
-        judged(", fixed_ips = []"),
+        of(", fixed_ips = []"),
         [
-            "4:77 port[a].fixed_ips: with port security it could not use an address that the switch leases to it (leave it out: the port has an address of its own then; or write allowed_address_pairs with a prefix of the pool, or `port_security_enabled = false`)"
+            "4:82 port[a].fixed_ips: with port security it could not use an address that the switch leases to it (leave it out: the port has an address of its own then; or write allowed_address_pairs with a prefix of the pool, or `port_security_enabled = false`)"
         ]
     );
     for fine in [
@@ -434,7 +434,7 @@ fn a_leased_address_is_none_that_port_security_knows() {
         ", fixed_ips = [], port_security_enabled = false",
         ", fixed_ips = [], allowed_address_pairs = [{ ip_address = '10.0.0.0/24' }]",
     ] {
-        assert_eq!(judged(fine), [""; 0], "{fine}");
+        assert_eq!(of(fine), [""; 0], "{fine}");
     }
 }
 
