@@ -57,7 +57,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
         if input.byte().is_multiple_of(4) {
             frame.offload = note(&mut input);
         }
-        if !frame.offload.is_done() && segment::check(&frame).is_err() {
+        if !frame.offload.is_done() && segment::check(&mut frame).is_err() {
             continue; // ingress refuses it
         }
         ends[match checker.check(&frame) {
@@ -110,6 +110,7 @@ fn naive(bytes: &[u8], claims: &Claims) -> Result<(), String> {
     match bytes.get(at..at + 2) {
         Some([8, 0]) => v4(rest, from, claims),
         Some([8, 6]) => arp(rest, from, claims),
+        Some([0x80, 0x35]) => rarp(rest, from, claims),
         Some([0x86, 0xdd]) => v6(rest, from, claims),
         _ if claims.any_address => Ok(()),
         kind => Err(format!("EtherType {kind:02x?}")),
@@ -149,6 +150,21 @@ fn arp(packet: &[u8], from: [u8; 6], claims: &Claims) -> Result<(), String> {
         || !may(claims, mac, claimed.into())
     {
         return Err(format!("ARP {operation} claims {mac:02x?} {sender:?}"));
+    }
+    Ok(())
+}
+
+fn rarp(packet: &[u8], from: [u8; 6], claims: &Claims) -> Result<(), String> {
+    let head = octets::<8>(packet, 0)?;
+    let (sender, target) = (octets::<6>(packet, 8)?, octets::<6>(packet, 18)?);
+    let own =
+        |mac, address: [u8; 4]| address == [0; 4] && has(claims, mac) || may(claims, mac, address.into());
+    if head != [0, 1, 8, 0, 6, 4, 0, 3]
+        || sender != from
+        || !own(sender, octets(packet, 14)?)
+        || !own(target, octets(packet, 24)?)
+    {
+        return Err(format!("RARP of {sender:02x?} about {target:02x?}"));
     }
     Ok(())
 }
@@ -349,8 +365,16 @@ fn discovery(input: &mut Input<'_>) -> Vec<u8> {
 }
 
 fn resolution(input: &mut Input<'_>) -> Vec<u8> {
-    let operation = input.one_of(&[1u8, 2, 1, 2, 8]);
+    let (kind, operation) = input.one_of(&[
+        ([8u8, 6], 1u8),
+        ([8, 6], 2),
+        ([8, 6], 1),
+        ([0x80, 0x35], 3),
+        ([0x80, 0x35], 4),
+        ([8, 6], 8),
+    ]);
     let mac = MACS[pick(input, &[0, 1, 2])];
     let (sender, target) = (V4[pick(input, &[0, 1, 2, 3, 4, 5])], V4[pick(input, &[0, 1, 2, 3])]);
-    [&[8, 6, 0, 1, 8, 0, 6, 4, 0, operation][..], &mac, &sender, &[0; 6], &target].concat()
+    let other = input.one_of(&[[0; 6], MACS[0], MACS[2]]);
+    [&kind[..], &[0, 1, 8, 0, 6, 4, 0, operation], &mac, &sender, &other, &target].concat()
 }

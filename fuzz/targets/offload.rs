@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
         let made = if pieces == 1 { pool.frame_from(&whole) } else { chained(&mut pool, bytes, pieces) };
         let Some(mut frame) = made else { return };
         frame.offload = offload;
-        let judged = segment::check(&frame);
+        let judged = segment::check(&mut frame);
         let longest = segment::segment_len(&frame);
         assert!(longest <= frame.len());
         let whole = frame.len();

@@ -102,7 +102,7 @@ pub(super) fn reply(
 ) -> Result<Sent, DropReason> {
     let network = tables.network(index).ok_or(DropReason::VlanNotAllowed)?;
     let frame = shard.pool.frame_from(message).ok_or(DropReason::NoBuffer)?;
-    let exit = Exit { to: back, ingress: back, index, network, from_tunnel: false };
+    let exit = Exit { to: back, ingress: back, index, network, from_tunnel: false, look: egress::NO_LOOK };
     let port = match egress::admit(&frame, &exit, tables) {
         Ok(port) => port,
         Err(Refused::Drop(reason)) => return Err(reason),

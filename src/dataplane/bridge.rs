@@ -1,7 +1,7 @@
 //! Second stage: learns where the sender is and decides where the frame goes: to the one port that its destination is
 //! behind, or to all others of its network.
 
-use super::egress::{self, Exit, Refused};
+use super::egress::{self, Exit, NO_LOOK, Refused};
 use super::fdb::{FdbEvent, Learned, Limits};
 use super::ingress::Classified;
 use super::out::Out;
@@ -9,7 +9,7 @@ use super::tracer::Tracer;
 use super::{Event, Sent, Shard, answer, security, serve};
 use crate::frame::Frame;
 use crate::stats::DropReason;
-use crate::tables::{NetEntry, Serves, Tables};
+use crate::tables::{NetEntry, PortEntry, Serves, Tables};
 use crate::types::PortIdx;
 
 /// Why copies of a flooded frame were lost. Empty almost always, and then without memory of its own.
@@ -45,11 +45,11 @@ pub(super) fn learn(
     });
 }
 
-/// Sends a frame to the port it is for, or floods it.
+/// Sends a frame to the port it is for, or floods it. `look`: its place in the burst.
 #[inline(always)]
 pub(super) fn forward(
     frame: Frame,
-    classified: &Classified,
+    (classified, look): (&Classified, usize),
     (tables, network): (&Tables, &NetEntry),
     shard: &mut Shard,
     out: &mut Out,
@@ -62,8 +62,14 @@ pub(super) fn forward(
             let name = tables.port(to).map_or("?", |port| &port.name);
             format!("{} is behind port {name}", classified.destination.key.mac())
         });
-        let exit = exit(to, classified, network);
+        let exit = Exit { look, ..exit(to, classified, network) };
         return send_to(frame, &exit, (tables, shard), out, tracer);
+    }
+    // What costs others something, each of them or the switch, is bounded; it is never on the way of a connection.
+    if tables.port(classified.ingress).is_some_and(|port| port.guard.is_some())
+        && !shard.may_flood(classified.ingress, &frame, network.members.len())
+    {
+        return Err(DropReason::FloodLimit);
     }
     if classified.is_group
         && !network.hosts.is_empty()
@@ -102,31 +108,54 @@ fn exit<'t>(to: PortIdx, classified: &Classified, network: &'t NetEntry) -> Exit
         index: classified.network,
         network,
         from_tunnel: classified.from_tunnel,
+        look: NO_LOOK,
     }
 }
 
 /// Sends a frame to the one port that it is for.
 #[inline(always)]
-pub(super) fn send_to(
+pub(super) fn send_to<T: Tracer>(
     frame: Frame,
     exit: &Exit<'_>,
     (tables, shard): (&Tables, &mut Shard),
     out: &mut Out,
-    tracer: &mut impl Tracer,
+    tracer: &mut T,
 ) -> Result<Sent, DropReason> {
     if exit.to == exit.ingress {
         return Err(DropReason::SamePort);
     }
     match egress::admit(&frame, exit, tables) {
-        Ok(port) if shard.security.is_none() => egress::send(frame, exit, port, (tables, shard), out, tracer),
-        Ok(port) => match security::pass(frame, exit, port, (tables, shard), tracer)? {
-            Some(frame) => egress::send(frame, exit, port, (tables, shard), out, tracer),
-            None => Ok(Sent::Forwarded),
-        },
+        Ok(port) => {
+            if let Some(security) = &mut shard.security {
+                let now = u32::try_from(shard.now.secs()).unwrap_or(u32::MAX);
+                let known = if T::HEARS { None } else { security.known(&frame, exit, port, (tables, now)) };
+                match known {
+                    Some(known) => known?,
+                    None => return judge(frame, exit, port, (tables, shard), out, tracer),
+                }
+            }
+            egress::send(frame, exit, port, (tables, shard), out, tracer)
+        }
         Err(Refused::Drop(reason)) => Err(reason),
         Err(Refused::TooBig(mtu)) => {
             answer::too_big(&frame, mtu, (exit.ingress, exit.index), (tables, shard), out, tracer)
         }
+    }
+}
+
+/// Sends a frame to the one port that it is for, if security groups let it.
+#[inline(never)]
+fn judge(
+    frame: Frame,
+    exit: &Exit<'_>,
+    port: &PortEntry,
+    (tables, shard): (&Tables, &mut Shard),
+    out: &mut Out,
+    tracer: &mut impl Tracer,
+) -> Result<Sent, DropReason> {
+    match security::pass(frame, exit, port, (tables, shard), tracer)? {
+        Some(frame) => egress::send(frame, exit, port, (tables, shard), out, tracer),
+        None => Ok(Sent::Forwarded),
     }
 }
 

@@ -20,7 +20,12 @@ pub(super) struct Exit<'t> {
     pub(super) index: NetIdx,
     pub(super) network: &'t NetEntry,
     pub(super) from_tunnel: bool,
+    /// Its place in the burst that was looked at, or [`NO_LOOK`].
+    pub(super) look: usize,
 }
+
+/// It came in no burst that security groups have looked at, or is one of several copies.
+pub(super) const NO_LOOK: usize = usize::MAX;
 
 /// Why it may not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,17 +1,18 @@
 //! Port security: what a guest sends is only what its port may claim ([`Claims`]). It is decided before anything is learned of
 //! a frame, and whatever the security groups say (RFC 2827; RFC 6620 has the same aim).
 //!
-//! - The source MAC is one of the port's. EtherTypes are IPv4, IPv6 and ARP; a VLAN tag behind the port's own hides nothing.
+//! - The source MAC is one of the port's. EtherTypes are IPv4, IPv6, ARP and RARP; a VLAN tag behind the port's own hides nothing.
 //! - The IP source goes with that MAC. The unspecified address stands only where a host has none yet: DHCP as a client and
 //!   IGMP; duplicate address detection for an address that the guest may claim, router solicitations (RFC 4861, 4.1) and MLD.
-//! - ARP and neighbour discovery speak for the port's own MACs and addresses alone. A probe for an address (RFC 5227, 2.1.1;
+//! - ARP, RARP and neighbour discovery speak for the port's own MACs and addresses alone. A probe for an address (RFC 5227, 2.1.1;
 //!   RFC 4862, 5.4) speaks for it too: it keeps others from taking it.
 //! - No guest is a DHCP server: nothing goes to a client's port, 68 or 546, from whatever port, as clients do not look at
 //!   that. No guest advertises routers, by ICMPv6, by redirects of it, or by ICMP (RFC 1256).
 //! - Neither options, extension headers nor fragments hide any of this: a first fragment has its whole transport header, a
 //!   later one is checked by its addresses, and neighbour discovery comes in no fragments (RFC 6980). A header that would have
 //!   to be looked at and cannot be is a reason to refuse.
-//! - An unfinished checksum is one of a transport: else the device that writes it would write over what was checked here.
+//! - An unfinished checksum is the transport's own ([`super::segment::check`]): else whoever finishes it would write over what
+//!   was checked here.
 //!
 //! Where nothing is known of addresses ([`Claims::any_address`]) MACs are checked and servers and routers refused, no more.
 //!
@@ -23,16 +24,15 @@ mod neighbour;
 
 use std::net::IpAddr;
 
-use super::check::least_transport;
 use super::ingress::{Classified, Stop};
 use super::tracer::Tracer;
-use crate::frame::{Frame, Offload};
+use crate::frame::Frame;
 use crate::stats::DropReason;
 use crate::tables::security::{Claims, Guard};
 use crate::types::Mac;
-use crate::wire::ethernet::{ARP, Ethernet, HEADER, IPV4, IPV6, is_tag};
+use crate::wire::ethernet::{ARP, Ethernet, HEADER, IPV4, IPV6, RARP, is_tag};
 use crate::wire::ipv4::{FRAGMENT_OFFSET, MORE_FRAGMENTS};
-use crate::wire::{dhcp4, dhcp6, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{dhcp4, dhcp6, ipv4, ipv6, protocol};
 
 /// Bytes that nearly all frames are known by: the headers of Ethernet and IPv4, and ports.
 const PLAIN: usize = HEADER + ipv4::HEADER + 4;
@@ -81,7 +81,7 @@ impl<'c> Checker<'c> {
     /// # Errors
     /// [`DropReason::SpoofedMac`], [`DropReason::SpoofedIp`], [`DropReason::SpoofedArp`], [`DropReason::SpoofedNd`],
     /// [`DropReason::EthertypeNotAllowed`], [`DropReason::ThirdTag`], [`DropReason::GuestDhcpServer`], [`DropReason::GuestRouterAdvertiser`]; and for
-    /// what cannot be judged [`DropReason::ArpMalformed`], [`DropReason::NdMalformed`], [`DropReason::BadOffload`],
+    /// what cannot be judged [`DropReason::ArpMalformed`], [`DropReason::NdMalformed`],
     /// [`DropReason::TransportTruncated`], [`DropReason::FragmentTiny`] and what else [`super::check`] refuses in the lengths
     /// of IP headers.
     #[inline(always)]
@@ -104,16 +104,14 @@ impl<'c> Checker<'c> {
         let Some(from) = head.get(HEADER + 8..).and_then(<[u8]>::first_chunk::<16>) else { return false };
         let mac = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, 0, 0]);
         let len = usize::from(u16::from_be_bytes([l0, l1]));
-        let plain = (mac == self.source & Mac::MASK)
+        (mac == self.source & Mac::MASK)
             & (u16::from_be_bytes([t0, t1]) == IPV6)
             & (version >> 4 == 6)
             & (len >= 8)
             & (HEADER + ipv6::HEADER + len <= frame.len())
             & (u128::from_be_bytes(*from) & self.mask6 == self.net6)
             & ((protocol == protocol::TCP) | (protocol == protocol::UDP))
-            & (u16::from_be_bytes([p0, p1]) != dhcp6::CLIENT_PORT);
-        let place = Place { transport: HEADER + ipv6::HEADER, protocol, is_fixed: false };
-        plain && (!frame.offload.needs_csum() || place.takes(&frame.offload))
+            & (u16::from_be_bytes([p0, p1]) != dhcp6::CLIENT_PORT)
     }
 
     /// What nearly all frames are: IPv4 from the first MAC and address, whole, without options, and neither to a DHCP client
@@ -154,14 +152,12 @@ impl<'c> Checker<'c> {
         let source = u64::from_le_bytes([m0, m1, m2, m3, m4, m5, t0, t1]);
         let parts = u16::from_be_bytes([f0, f1]) & (MORE_FRAGMENTS | FRAGMENT_OFFSET);
         // All at once: one branch that is almost always taken.
-        let plain = (source == self.source)
+        (source == self.source)
             & (version == VERSION)
             & (u32::from_be_bytes([s0, s1, s2, s3]) & self.mask == self.net)
             & (parts == 0)
             & (protocol != protocol::ICMP)
-            & (u16::from_be_bytes([p0, p1]) != dhcp4::CLIENT_PORT);
-        let place = Place { transport: HEADER + ipv4::HEADER, protocol, is_fixed: false };
-        plain && (!frame.offload.needs_csum() || place.takes(&frame.offload))
+            & (u16::from_be_bytes([p0, p1]) != dhcp4::CLIENT_PORT)
     }
 }
 
@@ -183,33 +179,6 @@ impl Look<'_> {
     }
 }
 
-/// Where in a frame bytes begin that a checksum may be written to, as nothing was decided by them.
-struct Place {
-    /// Where the transport header begins, in bytes from the start of the frame.
-    transport: usize,
-    /// The transport protocol.
-    protocol: u8,
-    /// All of it was looked at, but for its checksum.
-    is_fixed: bool,
-}
-
-impl Place {
-    /// Whether the checksum that is to be finished is the transport's, or lies behind its header, in a packet that it carries.
-    #[inline(always)]
-    fn takes(&self, note: &Offload) -> bool {
-        let at = usize::from(note.csum_start) + usize::from(note.csum_offset);
-        let own = match self.protocol {
-            protocol::TCP => usize::from(tcp::CHECKSUM),
-            protocol::UDP | protocol::UDP_LITE | protocol::DCCP => usize::from(udp::CHECKSUM),
-            protocol::ICMP | protocol::ICMPV6 => 2,
-            protocol::SCTP => 8,
-            _ => 0,
-        };
-        let header = least_transport(self.protocol) as usize;
-        at == self.transport + own || (!self.is_fixed && at >= self.transport + header)
-    }
-}
-
 /// The whole look at a frame.
 #[inline(never)]
 fn look(frame: &Frame, claims: &Claims) -> Result<(), DropReason> {
@@ -223,18 +192,15 @@ fn look(frame: &Frame, claims: &Claims) -> Result<(), DropReason> {
     }
     let at = ethernet.header_len();
     let (packet, len) = (ethernet.payload(), frame.len().saturating_sub(at));
-    let place = match ethernet.ethertype() {
-        IPV4 => Some(ip::v4(&look, packet, len)?),
-        IPV6 => Some(ip::v6(&look, packet, len)?),
-        ARP => neighbour::arp(&look, packet).map(|()| None)?,
-        kind if is_tag(kind) => return Err(DropReason::ThirdTag),
-        _ if claims.any_address => return Ok(()),
-        _ => return Err(DropReason::EthertypeNotAllowed),
-    };
-    let is_sound = !frame.offload.needs_csum()
-        || place
-            .is_some_and(|place| Place { transport: at + place.transport, ..place }.takes(&frame.offload));
-    if is_sound { Ok(()) } else { Err(DropReason::BadOffload) }
+    match ethernet.ethertype() {
+        IPV4 => ip::v4(&look, packet, len),
+        IPV6 => ip::v6(&look, packet, len),
+        ARP => neighbour::arp(&look, packet),
+        RARP => neighbour::rarp(&look, packet),
+        kind if is_tag(kind) => Err(DropReason::ThirdTag),
+        _ if claims.any_address => Ok(()),
+        _ => Err(DropReason::EthertypeNotAllowed),
+    }
 }
 
 /// Refuses those frames of a burst that the port may not send. Whoever would be told that its packet is too big is checked too.

@@ -49,6 +49,8 @@ use crate::services::icmp::Bucket;
 use crate::stats::DropReason;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, NetIdx, PortIdx};
+use crate::wire::ethernet::{ARP, HEADER, IPV6, RARP};
+use crate::wire::protocol;
 use fdb::{Fdb, FdbEvent, FdbKey};
 use gateway::Gateways;
 use ingress::{Classified, Stop};
@@ -67,6 +69,13 @@ const MAX_EVENTS: usize = 1024;
 
 /// Echo requests for the service that are answered in a second, and at once.
 const ECHO: (u32, u32) = (1000, 100);
+
+/// Copies of frames that a port with port security may cause by flooding in a second, and at once.
+const COPIES: (u32, u32) = (500_000, 100_000);
+/// As how many copies a flooded frame counts at least, and one that asks for neighbours or tells of them, which no rule keeps
+/// out: so no receiver gets more than 50 000 or 5 000 a second, and 10 000 or 1 000 at once.
+const FLOODED: u32 = 10;
+const ASKED: u32 = 100;
 
 /// A byte of what is behind the inner Ethernet header in a tunnel packet over IPv4 and over IPv6, in both cases in the second
 /// of the cache lines that the packet begins in.
@@ -108,6 +117,8 @@ pub struct Shard {
     errors: Vec<Bucket>,
     /// How many frames each port may send to the slow path.
     punting: Vec<Bucket>,
+    /// How many copies of frames each port with port security may still cause by flooding.
+    flooding: Vec<Bucket>,
     /// Echo requests for the service that may be answered.
     echo: Bucket,
     /// When the burst came that is being decided on.
@@ -138,6 +149,7 @@ impl Shard {
             errors: Vec::new(),
             punts: Vec::new(),
             punting: Vec::new(),
+            flooding: Vec::new(),
             echo: Bucket::new(ECHO.0, ECHO.1, Instant(0)),
             now: Instant(0),
             fdb_epoch: 0,
@@ -156,6 +168,18 @@ impl Shard {
         self.errors.get_mut(interface.index()).is_some_and(|bucket| bucket.take(now))
     }
 
+    /// Whether a port with port security may flood one more frame, to as many ports.
+    fn may_flood(&mut self, port: PortIdx, frame: &Frame, ports: usize) -> bool {
+        let least = if asks(frame.head()) { ASKED } else { FLOODED };
+        let copies = u32::try_from(ports).unwrap_or(u32::MAX).max(least);
+        self.flooding.get_mut(port.index()).is_some_and(|bucket| bucket.take_many(copies, self.now))
+    }
+
+    /// Whether it may send one more frame that asks for neighbours or tells of them, to one port.
+    fn may_ask(&mut self, port: PortIdx) -> bool {
+        self.flooding.get_mut(port.index()).is_some_and(|bucket| bucket.take_many(ASKED, self.now))
+    }
+
     /// Brings the memory in line with newly published tables: forgets what is no longer there, takes over static MACs.
     pub fn sync(&mut self, tables: &Tables) {
         self.tally.make_room(tables);
@@ -167,12 +191,28 @@ impl Shard {
             let (rate, burst) = serve::PUNTS;
             self.punting.resize(tables.ports.len(), Bucket::new(rate, burst, Instant(0)));
         }
+        if self.flooding.len() < tables.ports.len() {
+            self.flooding.resize(tables.ports.len(), Bucket::new(COPIES.0, COPIES.1, Instant(0)));
+        }
         if self.fdb_epoch != tables.fdb_epoch {
             self.fdb_epoch = tables.fdb_epoch;
             sync_fdb(&mut self.fdb, tables);
             let is_there = |port| tables.port(port).is_some_and(|port| port.interface().is_some());
             self.neighbours.sync(&tables.known_hosts, is_there);
         }
+    }
+}
+
+/// Whether a frame asks for neighbours or routers or tells of them, or of groups: ARP, RARP and ICMPv6. What of ICMPv6 is none
+/// of these may count as such, too.
+fn asks(head: &[u8]) -> bool {
+    let kind =
+        head.get(HEADER - 2..HEADER).and_then(<[u8]>::first_chunk).map(|kind| u16::from_be_bytes(*kind));
+    match kind {
+        Some(ARP | RARP) => true,
+        // Reports of groups have a hop-by-hop header (RFC 3810, 5).
+        Some(IPV6) => matches!(head.get(HEADER + 6), Some(&(protocol::HOP_BY_HOP | protocol::ICMPV6))),
+        _ => false,
     }
 }
 
@@ -268,6 +308,9 @@ pub fn process(
             }
         }
     }
+    if let Some(security) = &mut shard.security {
+        security.look(burst, &classified);
+    }
     let seconds = u32::try_from(now.secs()).unwrap_or(u32::MAX);
     let mut learned = None;
     let mut ends = Ends::default();
@@ -282,7 +325,7 @@ pub fn process(
                         bridge::learn(classified, tables, network, shard, seconds, tracer);
                         learned = Some(classified.source.key);
                     }
-                    bridge::forward(frame, classified, (tables, network), shard, out, tracer)
+                    bridge::forward(frame, (classified, n), (tables, network), shard, out, tracer)
                 }
             },
             Err(stop) => stopped(frame, *stop, ingress, (tables, shard), now, out, tracer),

@@ -3,6 +3,10 @@
 //! [`check`] decides once, on ingress, whether a note fits its frame. [`finish`] decides at egress what is left to do:
 //! nothing where the device carries the note, else the sum ([`finish_checksum`]) or segmentation ([`segment_into`]).
 //!
+//! A note that travels is about the frame's own transport checksum and nothing else: whoever writes the sum, here or in a
+//! device, writes over nothing that port security, security groups, a router or NAT decided by. A sum elsewhere is the
+//! business of a packet that is carried inside, and is finished on ingress, before anyone looks.
+//!
 //! Invariants: every function here proves what it needs from the bytes again, so a hostile note gives
 //! [`DropReason::BadOffload`] and never a panic; a segment is a frame like any other, in small chunks with the usual
 //! headroom, and carries either finished checksums or a note that says what is missing.
@@ -15,6 +19,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::check::least_transport;
 use crate::frame::{CHUNK_DATA, Caps, Frame, Offload, Pool};
 use crate::stats::DropReason;
 use crate::wire::checksum::{Sum, pseudo_v4, pseudo_v6};
@@ -29,24 +34,73 @@ use crate::wire::{Malformed, protocol};
 /// of 36 bytes, the least that Linux sends (its smallest MSS, less options).
 pub const MAX_SEGMENTS: usize = 2048;
 
-/// Whether a frame's note fits the frame. To be called on ingress when the note is not [`Offload::is_done`].
+/// Whether a frame's note fits the frame. To be called on ingress when the note is not [`Offload::is_done`]. A sum that is
+/// not the transport's own, but that of a packet inside, is finished at once and the note is gone.
 ///
 /// # Errors
-/// [`DropReason::BadOffload`] where the field of the checksum is not in the frame's head behind the Ethernet header, or
-/// where a GSO frame is not what its type says.
+/// [`DropReason::BadOffload`] where the field of the checksum is not in the frame's head, or is another field of the
+/// headers, or that of a fragment; and where a GSO frame is not what its type says.
 #[inline]
-pub fn check(frame: &Frame) -> Result<(), DropReason> {
+pub fn check(frame: &mut Frame) -> Result<(), DropReason> {
     let note = frame.offload;
     if note.gso_type != Offload::GSO_NONE {
         return Plan::new(frame).map(drop);
     }
-    if note.needs_csum() {
-        let header = Ethernet::new_checked(frame.head()).map_err(bad)?.header_len();
-        if usize::from(note.csum_start) < header || checksum_field(&note) + 2 > frame.head().len() {
+    if !note.needs_csum() {
+        return Ok(());
+    }
+    let (field, own) = (checksum_field(&note), Fields::new(frame.head())?);
+    if field + 2 > frame.head().len() {
+        return Err(DropReason::BadOffload);
+    }
+    if usize::from(note.csum_start) == own.transport && Some(field) == own.checksum {
+        return Ok(());
+    }
+    if usize::from(note.csum_start) < own.transport || field < own.payload {
+        return Err(DropReason::BadOffload);
+    }
+    finish_checksum(frame)
+}
+
+/// Where in a frame its transport begins, where its checksum stands, and where begins what nothing is decided by; in bytes
+/// from the start of the frame. Of what is not IP all behind the Ethernet header is looked at, or not, by those who come later.
+struct Fields {
+    transport: usize,
+    checksum: Option<usize>,
+    payload: usize,
+}
+
+impl Fields {
+    #[inline]
+    fn new(head: &[u8]) -> Result<Fields, DropReason> {
+        let ethernet = Ethernet::new_checked(head).map_err(bad)?;
+        let l3 = ethernet.header_len();
+        let (protocol, offset, is_fragment) = match ethernet.ethertype() {
+            ethernet::IPV4 => {
+                let header = Ipv4::new_checked(ethernet.payload()).map_err(bad)?;
+                (header.protocol(), header.header_len(), header.is_fragment())
+            }
+            ethernet::IPV6 => {
+                let header = Ipv6::new_checked(ethernet.payload()).map_err(bad)?;
+                let found = header.transport().map_err(bad)?;
+                (found.protocol, found.offset, found.fragment.is_some())
+            }
+            _ => return Ok(Fields { transport: l3, checksum: None, payload: l3 }),
+        };
+        if is_fragment {
             return Err(DropReason::BadOffload);
         }
+        let transport = l3 + offset;
+        let checksum = match protocol {
+            protocol::TCP => Some(usize::from(tcp::CHECKSUM)),
+            protocol::UDP | protocol::UDP_LITE | protocol::DCCP => Some(usize::from(udp::CHECKSUM)),
+            protocol::ICMP | protocol::ICMPV6 => Some(2),
+            protocol::SCTP => Some(8),
+            _ => None,
+        };
+        let payload = transport + least_transport(protocol) as usize;
+        Ok(Fields { transport, checksum: checksum.map(|at| transport + at), payload })
     }
-    Ok(())
 }
 
 /// Length in bytes of the longest frame that segmentation gives; a frame that is not GSO is its own only segment. For a

@@ -16,8 +16,8 @@ use crate::frame::{Caps, Frame};
 use crate::services::packet::Packet;
 use crate::services::{SERVICE_MAC, SERVICE_V4, SERVICE_V6, dhcp4, dhcp6, icmp};
 use crate::stats::DropReason;
-use crate::tables::{Guest, Serves, Tables};
-use crate::types::{NetIdx, PortIdx};
+use crate::tables::{Guest, PortEntry, Serves, Tables};
+use crate::types::{Mac, NetIdx, PortIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 use crate::wire::{protocol, tcp};
 
@@ -123,7 +123,14 @@ fn dhcp4(
         Err(refused) => refused,
     };
     let is_stranger = refused == dhcp4::Refused::OtherClient;
-    if is_stranger && entry.is_some_and(|entry| entry.serves.dynamic) {
+    let has_pool = is_stranger && entry.is_some_and(|entry| entry.serves.dynamic);
+    if has_pool && !may_use_pool(frame.head(), tables.port(ingress)) {
+        tracer.say("service", || {
+            "DHCP: no answer: its port may not send from an address of the network's pools".to_owned()
+        });
+        return Err(DropReason::DhcpNoLease);
+    }
+    if has_pool {
         tracer.say("service", || {
             "DHCP of a client without a port: to the slow path, which has the pools".to_owned()
         });
@@ -133,6 +140,15 @@ fn dhcp4(
     // One that has no lease at all is no stranger.
     let is_leaseless = is_stranger && leases.is_empty();
     Err(if is_leaseless { DropReason::DhcpNoLease } else { refused.into() })
+}
+
+/// Whether who sent a frame may send from addresses that it gets out of a pool: by port security from no more than a few of its
+/// own, unless a prefix is among them.
+fn may_use_pool(head: &[u8], port: Option<&PortEntry>) -> bool {
+    let Some(guard) = port.and_then(|port| port.guard.as_ref()) else { return true };
+    let source = head.get(6..).and_then(<[u8]>::first_chunk).map(|source| Mac(*source));
+    let mut stations = guard.claims.stations.iter().filter(|station| Some(station.mac) == source);
+    guard.claims.any_address || stations.any(|station| station.v4.iter().any(|net| net.prefix_len() < 32))
 }
 
 /// Whether a packet that a router was sent is for the service.

@@ -67,12 +67,18 @@ impl Bucket {
 
     /// Takes a token, if there is one.
     pub fn take(&mut self, now: Instant) -> bool {
+        self.take_many(1, now)
+    }
+
+    /// Takes as many tokens, but no more than a full bucket has; if they are not all there, none.
+    pub fn take_many(&mut self, count: u32, now: Instant) -> bool {
+        let cost = self.cost.saturating_mul(u64::from(count)).min(self.depth);
         let passed = now.0.saturating_sub(self.filled.0);
         self.credit = self.credit.saturating_add(passed).min(self.depth);
         self.filled = self.filled.max(now);
-        let some = self.credit >= self.cost;
+        let some = self.credit >= cost;
         if some {
-            self.credit -= self.cost;
+            self.credit -= cost;
         }
         some
     }

@@ -56,9 +56,9 @@ pub struct Policy {
     /// 32 bits, as sums of two of them are told apart.
     pub epoch: u32,
     /// What may enter the guest.
-    pub ingress: RuleSet,
+    pub ingress: Arc<RuleSet>,
     /// What may leave it.
-    pub egress: RuleSet,
+    pub egress: Arc<RuleSet>,
     /// By the numbers that [`RuleSet::admits`] gives: ingress, then egress. See [`Policy::ingress_rule`].
     pub rules: Arc<[RuleEntry]>,
     /// How many of `rules` are of ingress: where those of egress begin.

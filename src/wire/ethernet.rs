@@ -16,6 +16,8 @@ pub const MAX_TAGS: usize = 2;
 pub const IPV4: u16 = 0x0800;
 /// EtherType of ARP (RFC 826).
 pub const ARP: u16 = 0x0806;
+/// EtherType of RARP (RFC 903).
+pub const RARP: u16 = 0x8035;
 /// EtherType of a customer's VLAN tag (IEEE 802.1Q-2018, table 9-1).
 pub const VLAN: u16 = 0x8100;
 /// EtherType of IPv6 (RFC 2464, 3).

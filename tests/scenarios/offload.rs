@@ -2,6 +2,7 @@
 //! exactly where the exit cannot.
 
 use super::frames::*;
+use super::ipv4::seal;
 use super::switch::*;
 use super::{CAMPUS, LAN};
 use nuswitch::frame::Offload;
@@ -61,6 +62,47 @@ fn a_partial_checksum_is_finished_for_an_exit_that_cannot() {
             "a: rx_frames 1, rx_bytes {bytes}, forwarded 1; b: tx_frames 1, tx_bytes {bytes}"
         ));
     }
+}
+
+/// Where the switch, or a device behind it, would write the sum over what was decided by.
+#[test]
+fn an_unfinished_checksum_is_written_over_nothing_else() {
+    let mut sw = lan(ABLE, ABLE);
+    let note = |csum_start, csum_offset| Offload {
+        flags: Offload::NEEDS_CSUM,
+        csum_start,
+        csum_offset,
+        ..Offload::NONE
+    };
+    let from = |what: &str| spec(&format!("eth src={A} dst={B} {what}"));
+    let udp = from("ip src=10.0.0.1 dst=10.0.0.2 udp sport=1 dport=2 len=40");
+    let mut part = udp.clone();
+    part.bytes[20] |= 0x20;
+    seal(&mut part.bytes[14..34]);
+    for (wire, note) in [
+        (udp.clone(), note(14, 12)),
+        (udp.clone(), note(14, 18)),
+        (udp.clone(), note(34, 0)),
+        (udp.clone(), note(34, 2)),
+        (udp.clone(), note(38, 2)),
+        (tagged(udp.clone(), 0), note(14, 2)),
+        (tagged(udp, 0), note(18, 16)),
+        (from("ip src=2001:db8::1 dst=2001:db8::2 udp sport=1 dport=2 len=40"), note(54, 2)),
+        (part, note(34, 6)),
+    ] {
+        let bytes = wire.len();
+        sw.send("a", Wire { offload: note, ..wire });
+        sw.expect_counters(&format!("a: rx_frames 1, rx_bytes {bytes}, bad_offload 1"));
+    }
+    // One of a packet inside is finished before anyone looks, though the exit could do it.
+    let carried = from("ip src=10.0.0.1 dst=10.0.0.2 proto=47 len=60");
+    sw.send("a", Wire { offload: note(58, 16), ..carried.clone() });
+    let sum = !carried.bytes[58..].chunks(2).fold(0u16, |sum, pair| {
+        let (sum, carry) = sum.overflowing_add(u16::from_be_bytes([pair[0], pair[1]]));
+        sum + u16::from(carry)
+    });
+    sw.expect("b", carried.patch(74, &sum.to_be_bytes()));
+    sw.forget();
 }
 
 #[test]

@@ -140,3 +140,37 @@ fn the_trace_says_what_would_have_been_right() {
     assert!(sw.trace("a", from(A, "10.0.0.1")).contains("guard: its port may send from these addresses\n"));
     assert!(!sw.trace("b", from(C, "10.0.0.9")).contains("guard: "));
 }
+
+/// QEMU says by it where a guest is, after it has moved.
+#[test]
+fn a_guest_announces_itself_by_rarp() {
+    let mut sw = guarded();
+    let rarp = |operation: u8, [sender, target]: [Mac; 2], addresses: [u8; 2]| {
+        let address = |last: u8| if last == 0 { [0; 4] } else { [10, 0, 0, last] };
+        let head = [&BROADCAST.0[..], &A.0, &[0x80, 0x35, 0, 1, 8, 0, 6, 4, 0, operation]].concat();
+        let ends = [(sender, addresses[0]), (target, addresses[1])];
+        let ends = ends.map(|(mac, last)| [&mac.0[..], &address(last)].concat()).concat();
+        [head, ends, vec![0; 18]].concat()
+    };
+    for addresses in [[0, 0], [1, 1], [0, 1]] {
+        let says = rarp(3, [A, A], addresses);
+        sw.send("a", says.clone());
+        sw.expect("b", says.clone());
+        sw.expect("c", says);
+    }
+    assert_eq!(sw.knows("lan", A), Some("a".into()));
+    sw.forget();
+    for (operation, macs, addresses, reason) in [
+        (3, [B, A], [0, 0], "spoofed_arp"),
+        (3, [A, B], [0, 0], "spoofed_arp"),
+        (3, [A, A], [7, 0], "spoofed_arp"),
+        (3, [A, A], [0, 7], "spoofed_arp"),
+        // An answer, which only a server gives.
+        (4, [A, A], [1, 1], "arp_malformed"),
+    ] {
+        sw.send("a", rarp(operation, macs, addresses));
+        sw.expect_counters(&format!("a: rx_frames 1, rx_bytes 60, {reason} 1"));
+    }
+    sw.send("a", rarp(3, [A, A], [0, 0])[..40].to_vec());
+    sw.expect_counters("a: rx_frames 1, rx_bytes 40, arp_malformed 1");
+}

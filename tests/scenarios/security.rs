@@ -1,6 +1,10 @@
 //! Security groups: which packets leave a guest, and which enter one. `a` and `b` are guests of the group `web`, `d` is one of
 //! the group `default`; `c` is a port without port security, where anything may be.
 
+use std::time::Duration;
+
+use nuswitch::stats::DropReason;
+
 use super::frames::*;
 use super::ipv4::*;
 use super::switch::*;
@@ -104,6 +108,45 @@ fn what_a_rule_lets_in_has_its_replies_let_out() {
     // A reply to nothing that was asked is none.
     ends(&mut sw, 'c', 'a', "icmp reply id=8", "security_ingress");
     ends(&mut sw, 'c', 'a', "tcp sport=80 dport=41000 flags=SA seq=1 ack=2", "security_ingress");
+}
+
+/// A burst is looked at before its first packet is decided on: what that one changes counts for those behind it.
+#[test]
+fn each_packet_of_a_burst_is_judged_by_itself() {
+    let mut sw = lab();
+    for version in ["", "v6 "] {
+        let said = |what: &str| format!("{version}{what}");
+        let new = [
+            packet('c', 'a', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40000 dport=4999")),
+            packet('c', 'a', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40001 dport=5000")),
+            packet('c', 'a', &said("tcp sport=40000 dport=25 flags=A seq=1 ack=1")),
+            packet('c', 'b', &said("udp sport=40000 dport=5000")),
+            packet('c', 'a', &said("udp sport=40001 dport=5000")),
+        ];
+        for round in 0..3 {
+            for packet in new.clone() {
+                assert!(sw.queue("c", packet));
+            }
+            sw.settle();
+            for passing in [0, 2, 3, 6] {
+                sw.expect("a", new[passing].clone());
+            }
+            sw.expect_nothing("a");
+            sw.expect("b", new[5].clone());
+            let answers =
+                [40001, 40000].map(|port| packet('a', 'c', &said(&format!("udp sport=5000 dport={port}"))));
+            for answer in answers.clone() {
+                assert!(sw.queue("a", answer), "round {round}");
+            }
+            sw.settle();
+            answers.into_iter().for_each(|answer| sw.expect("c", answer));
+        }
+        assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress) % 6, 0);
+    }
+    assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress), 12);
+    sw.forget();
 }
 
 #[test]
@@ -324,4 +367,164 @@ fn a_trace_names_the_rule() {
     );
     // Without what the switch knows it would not get out.
     assert_eq!(sw.explain("a", reply).verdict, "dropped: security_egress");
+}
+
+/// `b` and `d` have asked `c`, whose answers get in by the connections alone.
+fn with_connections() -> Switch {
+    let mut sw =
+        Switch::from(&format!("conntrack = {{ max_entries = 1024, max_entries_per_guest = 1024 }}\n{LAB}"));
+    sw.settle();
+    passes(&mut sw, 'b', 'c', "tcp sport=40000 dport=443 flags=S seq=100");
+    passes(&mut sw, 'c', 'b', "tcp sport=443 dport=40000 flags=SA seq=500 ack=101");
+    passes(&mut sw, 'b', 'c', "tcp sport=40000 dport=443 flags=A seq=101 ack=501");
+    passes(&mut sw, 'd', 'c', "udp sport=40000 dport=53");
+    passes(&mut sw, 'c', 'd', "udp sport=53 dport=40000");
+    sw
+}
+
+/// The others' connections are as they were, and they may begin others.
+#[track_caller]
+fn others_go_on(sw: &mut Switch) {
+    sw.forget();
+    passes(sw, 'c', 'b', "tcp sport=443 dport=40000 flags=A seq=501 ack=101");
+    passes(sw, 'b', 'c', "tcp sport=40000 dport=443 flags=A seq=101 ack=501");
+    passes(sw, 'c', 'd', "udp sport=53 dport=40000");
+    passes(sw, 'd', 'c', "udp sport=40001 dport=53");
+    passes(sw, 'c', 'd', "udp sport=53 dport=40001");
+}
+
+fn dropped(sw: &Switch, port: &str, reason: DropReason) -> u64 {
+    sw.counters(port).dropped(reason)
+}
+
+#[test]
+fn a_flood_of_syns_ends_nobody_elses_connections() {
+    let mut sw = with_connections();
+    for n in 0..4000 {
+        sw.send("a", packet('a', 'c', &format!("tcp sport={} dport=80 flags=S seq={n}", 1024 + n)));
+        if n % 500 == 0 {
+            others_go_on(&mut sw);
+        }
+    }
+    others_go_on(&mut sw);
+}
+
+#[test]
+fn a_flood_of_new_udp_connections_ends_nobody_elses() {
+    let mut sw = with_connections();
+    for n in 0..4000 {
+        let version = ["", "v6 "][n % 2];
+        sw.send("a", packet('a', 'c', &format!("{version}udp sport={} dport={}", 1024 + n, 9000 + n)));
+        // What comes back makes them look like real ones.
+        sw.send("c", packet('c', 'a', &format!("{version}udp sport={} dport={}", 9000 + n, 1024 + n)));
+        if n % 500 == 0 {
+            others_go_on(&mut sw);
+        }
+    }
+    others_go_on(&mut sw);
+}
+
+/// What of `count` such frames from `a` gets through to `to`, at once and in the next second.
+#[track_caller]
+fn is_bounded(sw: &mut Switch, to: &str, frame: &Wire) {
+    sw.forget();
+    for _ in 0..3000 {
+        sw.send("a", frame.clone());
+    }
+    assert_eq!(sw.take_all(to).len(), 1000);
+    assert_eq!(dropped(sw, "a", DropReason::FloodLimit), 2000);
+    others_go_on(sw);
+    sw.advance(Duration::from_millis(100));
+    for _ in 0..1000 {
+        sw.send("a", frame.clone());
+    }
+    assert_eq!(sw.take_all(to).len(), 500);
+    others_go_on(sw);
+}
+
+#[test]
+fn a_flood_of_arp_costs_its_sender_only() {
+    for to in ["ff:ff:ff:ff:ff:ff", "52:54:00:00:00:0b"] {
+        let mut sw = with_connections();
+        let asks = spec(&format!("eth src=52:54:00:00:00:0a dst={to} arp who-has 10.0.0.11 tell 10.0.0.10"));
+        is_bounded(&mut sw, "b", &asks);
+        // Nobody else has less of it.
+        let asks = spec(&format!("eth src=52:54:00:00:00:0d dst={to} arp who-has 10.0.0.11 tell 10.0.0.13"));
+        sw.send("d", asks.clone());
+        sw.expect("b", asks);
+        sw.forget();
+    }
+}
+
+/// A neighbour solicitation for `b` from `a` or `d`.
+fn solicitation(from: u8, to: &[u8; 6]) -> Wire {
+    let address = |n: &[u8; 2]| [&[0x20, 1, 0xd, 0xb8][..], &[0; 10], n].concat();
+    let group = [&[0xff, 2][..], &[0; 9], &[1, 0xff, 0, 0, 0x11]].concat();
+    let own = [0x52, 0x54, 0, 0, 0, from];
+    let number = if from == 0xa { [0, 0x10] } else { [0, 0x13] };
+    let head = [&to[..], &own, &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]].concat();
+    let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &address(&[0, 0x11]), &[1, 1], &own].concat();
+    [head, address(&number), group, message].concat().wire()
+}
+
+#[test]
+fn a_flood_of_neighbour_solicitations_costs_its_sender_only() {
+    for to in [[0x33, 0x33, 0xff, 0, 0, 0x11], [0x52, 0x54, 0, 0, 0, 0xb]] {
+        let mut sw = with_connections();
+        is_bounded(&mut sw, "b", &solicitation(0xa, &to));
+        let asks = solicitation(0xd, &to);
+        sw.send("d", asks.clone());
+        sw.expect("b", asks);
+        sw.forget();
+    }
+}
+
+#[test]
+fn a_flood_of_broadcasts_costs_its_sender_only() {
+    let mut sw = with_connections();
+    let beacon = spec(
+        "eth src=52:54:00:00:00:0a dst=ff:ff:ff:ff:ff:ff ip src=10.0.0.10 dst=10.0.0.255 udp sport=9 dport=5000",
+    );
+    for _ in 0..12_000 {
+        sw.send("a", beacon.clone());
+    }
+    assert_eq!(sw.take_all("b").len(), 10_000);
+    assert_eq!(dropped(&sw, "a", DropReason::FloodLimit), 2000);
+    others_go_on(&mut sw);
+}
+
+#[test]
+fn a_flood_of_fragments_costs_its_sender_only() {
+    let mut sw = with_connections();
+    let parts = |from: char, id: u16| -> [Wire; 2] {
+        let whole = packet(from, 'c', "udp sport=40000 dport=53 len=1500");
+        let mut bytes = whole.bytes[14..].to_vec();
+        bytes[4..6].copy_from_slice(&id.to_be_bytes());
+        seal(&mut bytes);
+        let source = from as u8 - b'a' + 10;
+        let parts: Vec<_> =
+            in_parts(&bytes, 1000).iter().map(|part| framed(mac(source), mac(12), part)).collect();
+        parts.try_into().unwrap()
+    };
+    for id in 0..3000 {
+        let [_, second] = parts('a', id);
+        sw.send("a", second);
+        sw.expect_nothing("c");
+    }
+    assert!(dropped(&sw, "a", DropReason::FragmentLimit) > 2800, "few wait");
+    // Another's wait for their first all the same, and nobody's go on without.
+    for from in ['b', 'd'] {
+        let [first, second] = parts(from, 7);
+        sw.send(&from.to_string(), second.clone());
+        sw.expect_nothing("c");
+        sw.send(&from.to_string(), first.clone());
+        sw.expect("c", first);
+        sw.expect("c", second);
+    }
+    others_go_on(&mut sw);
+    for _ in 0..20 {
+        sw.advance(Duration::from_secs(1));
+    }
+    sw.expect_nothing("c");
+    sw.forget();
 }

@@ -292,6 +292,27 @@ fn strangers_get_addresses_only_where_the_network_says_so() {
     sw.forget();
 }
 
+/// Port security would not let it use what it was given.
+#[test]
+fn a_port_with_port_security_gets_no_address_out_of_a_pool() {
+    let text = LAB.replace(r#"{ name = "red","#, r#"{ name = "red", dynamic_leases = true,"#).replace(
+        r#"fixed_ips = ["10.0.0.10", "2001:db8::10"],"#,
+        r#"fixed_ips = ["2001:db8::10"], port_security_enabled = true,"#,
+    );
+    let text = format!("switch.state = \"unused\"\n{text}");
+    let mut sw = settled(&text);
+    let ask = discover(0xa);
+    sw.send("a", ask.clone());
+    assert!(sw.punts().is_empty());
+    sw.expect_counters(&format!("a: rx_frames 1, rx_bytes {}, dhcp_no_lease 1", ask.len()));
+    // Where it may send from the pool's addresses, it is given one.
+    let wide = r#"port_security_enabled = true, allowed_address_pairs = [{ ip_address = "10.0.0.0/24" }]"#;
+    let mut sw = settled(&text.replace("port_security_enabled = true", wide));
+    sw.send("a", ask.clone());
+    assert_eq!(sw.punts(), [("a".to_owned(), ask.bytes)]);
+    sw.forget();
+}
+
 #[test]
 fn a_trace_says_what_the_service_does() {
     let mut sw = lab();

@@ -232,6 +232,23 @@ impl Entry {
         (own.addresses == tuple.addresses) & (own.rest == tuple.rest) & (self.flags & V6 == 0)
     }
 
+    /// As [`Entry::is`], of an IPv6 tuple.
+    #[inline(always)]
+    pub(super) fn is_v6(&self, direction: Direction, tuple: &Tuple) -> bool {
+        let (source, destination) = match direction {
+            Direction::Original => (&self.addresses, &self.more),
+            Direction::Reply => (&self.more, &self.addresses),
+        };
+        let [source_port, destination_port] = self.ports[direction.index()];
+        (address(*source) == tuple.source)
+            & (address(*destination) == tuple.destination)
+            & (source_port == tuple.source_port)
+            & (destination_port == tuple.destination_port)
+            & (self.zone == tuple.zone)
+            & (self.protocol == tuple.protocol)
+            & (self.flags & V6 != 0)
+    }
+
     #[inline(always)]
     fn v4_tuple(&self, direction: Direction) -> V4Tuple {
         let at = direction.index();
@@ -442,6 +459,7 @@ fn words(address: u128) -> [u32; 4] {
     [address as u32, (address >> 32) as u32, (address >> 64) as u32, (address >> 96) as u32]
 }
 
+#[inline(always)]
 fn address([a, b, c, d]: [u32; 4]) -> u128 {
     u128::from(a) | u128::from(b) << 32 | u128::from(c) << 64 | u128::from(d) << 96
 }

@@ -89,13 +89,19 @@ impl Tuple {
         if self.is_v4() {
             return V4Tuple::from(self).hash(keys);
         }
-        let rest = rest(self.zone, self.protocol, (self.source_port, self.destination_port));
-        fold(fold(self.hash_v6(keys) ^ keys[0], rest ^ keys[1]), keys[2] | 1)
+        self.hash_v6(keys)
     }
 
-    #[inline(never)]
-    #[allow(clippy::cast_possible_truncation)] // halves
+    /// The hash of one that is not IPv4.
+    #[inline(always)]
     fn hash_v6(&self, keys: &[u64; 4]) -> u64 {
+        let rest = rest(self.zone, self.protocol, (self.source_port, self.destination_port));
+        fold(fold(self.hash_addresses(keys) ^ keys[0], rest ^ keys[1]), keys[2] | 1)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // halves
+    fn hash_addresses(&self, keys: &[u64; 4]) -> u64 {
         let one = |address: u128, key: u64| {
             fold((address >> 64) as u64 ^ key, address as u64 ^ key.rotate_left(32))
         };
@@ -219,6 +225,10 @@ pub struct Probe {
     pub tuple: Tuple,
     hash: u64,
 }
+
+/// The hash of a tuple.
+#[derive(Clone, Copy, Debug)]
+pub struct Hash(u64);
 
 /// What may be the entry of a probe, and the direction in it: good for a look only.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use super::journal::{Happened, Journal};
 use super::slab::Slab;
 use super::tcp::{Invalid, Step, Tcp};
 use super::wheel::{Due, Wheel};
-use super::{Direction, EntryRef, Guess, Probe, Seen, Tuple, V4Probe, V4Tuple, Verdict};
+use super::{Direction, EntryRef, Guess, Hash, Probe, Seen, Tuple, V4Probe, V4Tuple, Verdict};
 
 const TCP: u8 = 6;
 const ICMP: u8 = 1;
@@ -243,6 +243,21 @@ impl Tracker {
         let _ = self.approach_hash(probe.hash, probe.tuple.protocol);
     }
 
+    /// The hash of a tuple that is not IPv4, whose place in the index it brings near.
+    #[inline(always)]
+    pub fn hash(&self, tuple: &Tuple) -> Hash {
+        let hash = tuple.hash_v6(&self.keys);
+        self.index.prefetch(hash);
+        Hash(hash)
+    }
+
+    /// As [`Tracker::approach`], of an IPv6 tuple, whose entry has something in both its lines. What it found helps
+    /// [`Tracker::find_v6`].
+    #[inline(always)]
+    pub fn approach_v6(&self, hash: Hash) -> Option<Guess> {
+        self.approach_hash(hash.0, TCP)
+    }
+
     /// As [`Tracker::approach`], of an IPv4 tuple. What it found helps [`Tracker::find_v4`].
     #[inline(always)]
     pub fn approach_v4(&self, probe: &V4Probe) -> Option<Guess> {
@@ -271,18 +286,37 @@ impl Tracker {
     /// As [`Tracker::find`], of an IPv4 tuple, with the entry, which may have ended.
     #[inline(always)]
     pub fn find_v4(&self, probe: &V4Probe, guess: Option<Guess>) -> Option<(EntryRef, Direction, &Entry)> {
-        let look = |number: u32| {
-            let entry = &self.entries[number >> 1];
-            entry.is_v4(Direction::of(number), &probe.tuple).then_some(entry)
+        let tuple = &probe.tuple;
+        let number = match guess {
+            Some(Guess(number)) if self.entries[number >> 1].is_v4(Direction::of(number), tuple) => number,
+            _ => self.find_far(probe.hash, |number| {
+                self.entries[number >> 1].is_v4(Direction::of(number), tuple)
+            })?,
         };
-        let (number, entry) = match guess.and_then(|Guess(number)| Some((number, look(number)?))) {
-            Some(found) => found,
-            None => {
-                let number = self.index.find(probe.hash, |number| look(number).is_some())?;
-                (number, &self.entries[number >> 1])
+        Some((EntryRef(number >> 1), Direction::of(number), &self.entries[number >> 1]))
+    }
+
+    /// As [`Tracker::find_v4`], of an IPv6 tuple and its hash.
+    #[inline(always)]
+    pub fn find_v6(
+        &self,
+        tuple: &Tuple,
+        hash: Hash,
+        guess: Option<Guess>,
+    ) -> Option<(EntryRef, Direction, &Entry)> {
+        let number = match guess {
+            Some(Guess(number)) if self.entries[number >> 1].is_v6(Direction::of(number), tuple) => number,
+            _ => {
+                self.find_far(hash.0, |number| self.entries[number >> 1].is_v6(Direction::of(number), tuple))?
             }
         };
-        Some((EntryRef(number >> 1), Direction::of(number), entry))
+        Some((EntryRef(number >> 1), Direction::of(number), &self.entries[number >> 1]))
+    }
+
+    /// Where the first guess was none, or wrong.
+    #[inline(never)]
+    fn find_far(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+        self.index.find(hash, is)
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Look, Place, neighbour};
+use super::{Look, neighbour};
 use crate::dataplane::check::{least_transport, walk_v6};
 use crate::services::SERVICE_V4;
 use crate::stats::DropReason;
@@ -29,7 +29,7 @@ fn ports(transport: &[u8]) -> Option<(u16, u16)> {
 }
 
 /// Checks an IPv4 packet; `len` are the bytes of the frame from its header on.
-pub(super) fn v4(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, DropReason> {
+pub(super) fn v4(look: &Look<'_>, packet: &[u8], len: usize) -> Result<(), DropReason> {
     let header = Ipv4::new_checked(packet).map_err(|wrong| match wrong {
         Malformed::Version => DropReason::IpVersion,
         _ => DropReason::IpLength,
@@ -60,7 +60,7 @@ pub(super) fn v4(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, Dr
         }
         _ => {}
     }
-    Ok(Place { transport: at, protocol, is_fixed: false })
+    Ok(())
 }
 
 /// What a host sends that has no address yet (RFC 2131, 4.1; RFC 3376, 4.2.13), or is told to give up the one that it has: it asks
@@ -78,7 +78,7 @@ fn is_new_v4(header: &Ipv4<'_>, transport: &[u8]) -> bool {
 }
 
 /// Checks an IPv6 packet; `len` are the bytes of the frame from its header on.
-pub(super) fn v6(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, DropReason> {
+pub(super) fn v6(look: &Look<'_>, packet: &[u8], len: usize) -> Result<(), DropReason> {
     let (header, has_fragment_header) = walk_v6(packet, len)?;
     let (source, protocol, at) = (header.source, header.protocol, usize::from(header.transport));
     let total = usize::try_from(header.len).unwrap_or(usize::MAX);
@@ -89,7 +89,6 @@ pub(super) fn v6(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, Dr
     {
         return Err(DropReason::SpoofedIp);
     }
-    let mut is_fixed = false;
     match protocol {
         _ if !header.has_transport() => {}
         protocol::UDP => {
@@ -100,12 +99,12 @@ pub(super) fn v6(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, Dr
         }
         protocol::ICMPV6 => {
             let kind = *transport.first().ok_or(DropReason::TransportTruncated)?;
-            is_fixed = (ROUTER_SOLICITATION..=REDIRECT).contains(&kind);
+            let is_discovery = (ROUTER_SOLICITATION..=REDIRECT).contains(&kind);
             // RFC 6980, 5. A part of it may be in another piece of the frame.
             let is_whole = !has_fragment_header && transport.len() == total - at;
             match kind {
                 ROUTER_ADVERTISEMENT | REDIRECT => return Err(DropReason::GuestRouterAdvertiser),
-                _ if is_fixed && !is_whole => return Err(DropReason::NdMalformed),
+                _ if is_discovery && !is_whole => return Err(DropReason::NdMalformed),
                 ROUTER_SOLICITATION => neighbour::solicits_router(look, source, transport)?,
                 NEIGHBOUR_SOLICITATION => {
                     neighbour::solicits(look, (source, header.destination), transport)?;
@@ -116,7 +115,7 @@ pub(super) fn v6(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, Dr
         }
         _ => {}
     }
-    Ok(Place { transport: at, protocol, is_fixed })
+    Ok(())
 }
 
 /// Whether it is a message of those that a host sends which has no address yet (RFC 4861, 4.1 and 4.3; RFC 3590;

@@ -1,4 +1,4 @@
-//! ARP and neighbour discovery from a guest: whom it speaks for.
+//! ARP, RARP and neighbour discovery from a guest: whom it speaks for.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -10,6 +10,8 @@ use crate::types::Mac;
 const ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
+/// What a RARP client asks (RFC 903).
+const REVERSE_REQUEST: u16 = 3;
 /// Bytes before the options of a router solicitation, and of the messages with a target (RFC 4861, 4.1, 4.3 and 4.4).
 const ROUTER_SOLICITATION: usize = 8;
 const WITH_TARGET: usize = 24;
@@ -39,6 +41,28 @@ pub(super) fn arp(look: &Look<'_>, packet: &[u8]) -> Result<(), DropReason> {
     } else {
         Err(DropReason::SpoofedArp)
     }
+}
+
+/// Checks a RARP packet: a hypervisor says by one that asks for the guest's own address where the guest is now, after it moved
+/// (RFC 903 has it for hosts that do not know their address). No guest gives addresses to others.
+#[cold]
+pub(super) fn rarp(look: &Look<'_>, packet: &[u8]) -> Result<(), DropReason> {
+    let packet: &[u8; 28] = packet.first_chunk().ok_or(DropReason::ArpMalformed)?;
+    let [h0, h1, p0, p1, hardware_len, protocol_len, o0, o1, rest @ ..] = *packet;
+    let [m0, m1, m2, m3, m4, m5, s0, s1, s2, s3, n0, n1, n2, n3, n4, n5, t0, t1, t2, t3] = rest;
+    if [h0, h1, p0, p1, hardware_len, protocol_len] != ETHERNET_IPV4
+        || u16::from_be_bytes([o0, o1]) != REVERSE_REQUEST
+    {
+        return Err(DropReason::ArpMalformed);
+    }
+    let own = |mac: Mac, address: Ipv4Addr| {
+        look.has_mac(mac) && (address == Ipv4Addr::UNSPECIFIED || look.may_claim(mac, address))
+    };
+    let sender = Mac([m0, m1, m2, m3, m4, m5]);
+    let is_own = sender == look.mac
+        && own(sender, Ipv4Addr::new(s0, s1, s2, s3))
+        && own(Mac([n0, n1, n2, n3, n4, n5]), Ipv4Addr::new(t0, t1, t2, t3));
+    if is_own { Ok(()) } else { Err(DropReason::SpoofedArp) }
 }
 
 /// Checks a router solicitation.

@@ -34,7 +34,7 @@ pub mod neighbours;
 use arrayvec::ArrayVec;
 
 use super::bridge;
-use super::egress::Exit;
+use super::egress::{Exit, NO_LOOK};
 use super::fdb::FdbKey;
 use super::ingress::Classified;
 use super::out::Out;
@@ -350,7 +350,7 @@ fn emit_to(frame: Frame, neighbour: NeighbourRef, cx: &mut Context<'_, '_, impl 
         && let Some(network) = cx.tables.network(index)
     {
         let bytes = frame.len() as u64;
-        let exit = Exit { to, ingress: interface, index, network, from_tunnel: false };
+        let exit = Exit { to, ingress: interface, index, network, from_tunnel: false, look: NO_LOOK };
         let ended = bridge::send_to(frame, &exit, (cx.tables, cx.shard), cx.out, cx.tracer);
         return ends(ended, bytes, interface, cx);
     }
@@ -385,7 +385,7 @@ pub(super) fn emit_into(frame: Frame, from: PortIdx, network: NetIdx, cx: &mut C
     };
     let ended = match cx.tables.network(network) {
         Some(network) => {
-            bridge::forward(frame, &classified, (cx.tables, network), cx.shard, cx.out, cx.tracer)
+            bridge::forward(frame, (&classified, NO_LOOK), (cx.tables, network), cx.shard, cx.out, cx.tracer)
         }
         None => Err(DropReason::VlanNotAllowed),
     };

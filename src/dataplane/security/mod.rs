@@ -6,7 +6,7 @@
 //! worker's [`Tracker`], and one between two guests of one worker is tracked once, with the say of both.
 //!
 //! ```text
-//! pass: known connection, decided under these policies ─▶ on                                    (nearly all packets)
+//! known: known connection, decided under these policies ─▶ on                                    (nearly all packets)
 //!        └─ decide: exempt ─▶ on
 //!             ├ fragment ─▶ the ports of its first part, or it waits for that
 //!             ├ group, ICMP message, stateless groups ─▶ judged by the rules, each packet by itself
@@ -20,20 +20,19 @@
 //!
 //! What no rule keeps out: ARP, neighbour and router discovery and group membership (RFC 4890, 4.4.1), a guest's DHCP requests and
 //! the answers to it, and what it asks the switch's own service. Port security has seen before that a guest claims nothing
-//! there that is another's.
+//! there that is another's. As nothing else bounds how much of that a guest sends to another, a bucket of the sender's does.
 //!
 //! Limits: later fragments of packets to a group have no ports, so only rules without ports let them pass.
 
+mod known;
 mod packet;
 
 use super::Shard;
 use super::conntrack::{
-    Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple, V4Tuple,
-    Verdict,
+    Direction, Entry, EntryRef, Limits, New, Refused, Seen, Settings, Timeouts, Tracker, Tuple, Verdict,
 };
 use super::egress::{self, Exit};
 use super::fragments::{self, Fragments, Outcome};
-use super::nat::carried;
 use super::out::Out;
 use super::tracer::{Look, Silent, Tracer};
 use crate::frame::Frame;
@@ -43,9 +42,9 @@ use crate::tables::security::{Policy, RuleEntry};
 use crate::tables::tunnel::key_address;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
-use crate::wire::ethernet::{HEADER, IPV4};
-use crate::wire::{ipv4, protocol};
-use packet::{Facts, Quoted, Read, What, flow};
+use crate::wire::protocol;
+use known::Looks;
+use packet::{Facts, Quoted, Read, What};
 
 /// What a worker remembers of the connections of guests whose ports it owns.
 pub struct Security {
@@ -53,6 +52,8 @@ pub struct Security {
     pub tracker: Tracker,
     fragments: Fragments<Held>,
     home: WorkerIdx,
+    /// Of the burst that is being decided on.
+    looks: Looks,
 }
 
 /// Where a fragment that waits is to go.
@@ -134,7 +135,7 @@ impl Security {
         let (limits, settings) = settings(tables);
         let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
         let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
-        Security { tracker, fragments, home }
+        Security { tracker, fragments, home, looks: Looks::new() }
     }
 
     /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
@@ -180,17 +181,18 @@ pub fn is_wanted(tables: &Tables, home: WorkerIdx) -> bool {
     tables.ports.iter().flatten().any(|port| port.worker == home && port.policy().is_some())
 }
 
-/// A frame that is to leave by a port: gives it back if it may. Nothing: it waits for other parts of its packet.
+/// A frame that is to leave by a port, and is of no connection that [`Security::known`] knows: gives it back if it may.
+/// Nothing: it waits for other parts of its packet.
 ///
 /// # Errors
 /// Why it may not.
-#[inline(always)]
-pub(super) fn pass<T: Tracer>(
+#[inline(never)]
+pub(super) fn pass(
     frame: Frame,
     exit: &Exit<'_>,
     port: &PortEntry,
     (tables, shard): (&Tables, &mut Shard),
-    tracer: &mut T,
+    tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
     let from = tables.port(exit.ingress).and_then(PortEntry::policy);
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
@@ -207,88 +209,7 @@ pub(super) fn pass<T: Tracer>(
         from_tunnel: exit.from_tunnel,
         enters: false,
     };
-    judge(frame, ends, place, (tables, shard), tracer)
-}
-
-#[inline(always)]
-fn judge<T: Tracer>(
-    frame: Frame,
-    ends: Ends<'_>,
-    place: Held,
-    (tables, shard): (&Tables, &mut Shard),
-    tracer: &mut T,
-) -> Result<Option<Frame>, DropReason> {
-    let now = u32::try_from(shard.now.secs()).unwrap_or(u32::MAX);
-    let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
-    if !T::HEARS
-        && let Some(known) = known(&frame, &ends, &mut security.tracker, now)
-    {
-        return known.map(|()| Some(frame));
-    }
     decide(frame, ends, place, (tables, shard), tracer)
-}
-
-/// The verdict on a packet of a connection that is known, and was decided under these policies. Nothing: it is none such.
-#[inline(always)]
-fn known(frame: &Frame, ends: &Ends<'_>, tracker: &mut Tracker, now: u32) -> Option<Result<(), DropReason>> {
-    let head = frame.head();
-    let (&[_, _, _, _, _, _, _, _, _, _, _, _, e0, e1], packet) = head.split_first_chunk::<HEADER>()?;
-    let header: &[u8; ipv4::HEADER] = packet.first_chunk()?;
-    let [vihl, _, t0, t1, _, _, f0, f1, _, kind, _, _, s0, s1, s2, s3, d0, d1, d2, d3] = *header;
-    let total = u16::from_be_bytes([t0, t1]);
-    let is_plain = (u16::from_be_bytes([e0, e1]) == IPV4)
-        & (vihl == 0x45)
-        & (u16::from_be_bytes([f0, f1]) & (ipv4::MORE_FRAGMENTS | ipv4::FRAGMENT_OFFSET) == 0)
-        & (usize::from(total) + HEADER <= frame.len())
-        & (usize::from(total) >= ipv4::HEADER)
-        & (kind != protocol::ICMP);
-    if !is_plain {
-        return known_rarely(frame, ends, tracker, now);
-    }
-    let transport = packet.get(ipv4::HEADER..)?;
-    let addresses = (u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([d0, d1, d2, d3]));
-    let probe = tracker.probe_v4(V4Tuple::new(ends.zone.0, kind, addresses, flow(transport, kind)?));
-    let (at, direction, entry) = tracker.find_v4(&probe, None)?;
-    if (entry.epoch() != ends.epoch()) | (entry.expiry() <= now) {
-        return None;
-    }
-    let mut seen = Seen { bytes: u32::from(total), tcp: None };
-    if kind == protocol::TCP {
-        seen.tcp = Some(carried::segment(transport, u32::from(total) - 20)?);
-    }
-    settle(tracker.update(at, direction, &seen, now))
-}
-
-/// As [`known`], of anything but a plain packet of IPv4.
-#[inline(never)]
-fn known_rarely(
-    frame: &Frame,
-    ends: &Ends<'_>,
-    tracker: &mut Tracker,
-    now: u32,
-) -> Option<Result<(), DropReason>> {
-    let Ok(Read::Unicast(facts)) = packet::read(frame.head(), frame.len(), ends.zone.0, 0) else {
-        return None;
-    };
-    let (ports, tcp) = match facts.what {
-        What::Flow { ports, tcp } => (ports, tcp),
-        What::Query { id, .. } => ((id, id), None),
-        _ => return None,
-    };
-    let (at, direction) = tracker.find(&tracker.probe(&tuple(&facts, ends.zone, ports)), now)?;
-    if tracker.entry(at)?.epoch() != ends.epoch() {
-        return None;
-    }
-    settle(tracker.update(at, direction, &Seen { bytes: facts.bytes, tcp }, now))
-}
-
-#[inline(always)]
-fn settle(verdict: Verdict) -> Option<Result<(), DropReason>> {
-    match verdict {
-        Verdict::Pass | Verdict::Restarted => Some(Ok(())),
-        Verdict::Invalid(_) => Some(Err(DropReason::ConntrackInvalid)),
-        Verdict::Renew => None,
-    }
 }
 
 fn tuple(facts: &Facts, zone: NetIdx, (source_port, destination_port): (u16, u16)) -> Tuple {
@@ -306,9 +227,12 @@ fn decide(
     tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
     let now = shard.now;
+    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
+    if matches!(read, Read::Exempt(_)) && ends.from.is_some() && !shard.may_ask(ends.guest) {
+        return Err(DropReason::FloodLimit);
+    }
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
     let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
     let (key, piece) = match judge.judge(&read, None)? {
         Judged::Pass => return Ok(Some(frame)),
         Judged::Part(key, piece) => (key, piece),
@@ -634,7 +558,13 @@ pub fn enter(
     };
     let ends = Ends { from: None, to: Some(to), guest: port, zone: *network };
     let place = Held { to: port, ingress: port, network: *network, from_tunnel: false, enters: true };
-    match judge(frame, ends, place, (tables, shard), &mut Silent) {
+    let known =
+        shard.security.as_mut().and_then(|security| security.known_alone(&frame, &ends, seconds(now)));
+    let ended = match known {
+        Some(known) => known.map(|()| Some(frame)),
+        None => decide(frame, ends, place, (tables, shard), &mut Silent),
+    };
+    match ended {
         Ok(Some(frame)) => out.push(port, frame),
         Ok(None) => {}
         Err(reason) => dropped(reason, port, (tables, shard)),
@@ -684,7 +614,7 @@ fn resume(
         return Ok(());
     }
     let Held { to, ingress, network: index, from_tunnel, .. } = place;
-    let exit = Exit { to, ingress, index, network, from_tunnel };
+    let exit = Exit { to, ingress, index, network, from_tunnel, look: egress::NO_LOOK };
     match egress::admit(&frame, &exit, tables) {
         Ok(port) => egress::send(frame, &exit, port, (tables, shard), out, tracer).map(|_| ()),
         Err(egress::Refused::Drop(reason)) => Err(reason),

@@ -7,7 +7,7 @@ use crate::dataplane::nat::carried;
 use crate::services::{SERVICE_V4, SERVICE_V6};
 use crate::stats::DropReason;
 use crate::tables::tunnel::{address_key, v4_key};
-use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6};
+use crate::wire::ethernet::{ARP, HEADER, IPV4, IPV6, RARP};
 use crate::wire::{ipv4, ipv6, protocol};
 
 /// ICMP (RFC 792) and ICMPv6 (RFC 4443): echo requests, errors.
@@ -82,7 +82,7 @@ pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Rea
     let len = len.saturating_sub(HEADER);
     let is_group = head.first().is_some_and(|first| first & 1 != 0);
     match kind {
-        Some(ARP) => Ok(Read::Exempt("ARP is let through")),
+        Some(ARP | RARP) => Ok(Read::Exempt("ARP is let through")),
         Some(IPV4) => {
             let header = sound_v4(packet, len)?;
             let is_group = is_group || header.destination.is_multicast() || header.destination.is_broadcast();
@@ -148,12 +148,11 @@ fn facts<A: Copy + Into<std::net::IpAddr>>(
     Ok(if is_group { Read::Group(facts) } else { Read::Unicast(facts) })
 }
 
+/// The ports of a packet, and what rules ask for.
+type First = ((u16, u16), u16);
+
 /// The ports of a first fragment, and what rules ask for. An ICMP query has its identifier as both ports; an error is never cut.
-fn first_part<A>(
-    packet: &[u8],
-    header: &Header<A>,
-    is_v6: bool,
-) -> Result<Option<((u16, u16), u16)>, DropReason> {
+fn first_part<A>(packet: &[u8], header: &Header<A>, is_v6: bool) -> Result<Option<First>, DropReason> {
     match whole(packet, header, is_v6)? {
         What::Flow { ports, .. } => Ok(Some((ports, ports.1))),
         What::Query { id, kind } => Ok(Some(((id, id), kind))),

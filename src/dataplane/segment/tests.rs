@@ -174,7 +174,7 @@ fn round_trip(shape: &Shape, payload: &[u8], caps: &Caps, chained: bool) {
     if chained {
         frame = pool.copy_small(&frame).unwrap();
     }
-    assert_eq!(check(&frame), Ok(()));
+    assert_eq!(check(&mut frame), Ok(()));
     let longest = segment_len(&frame);
     let size = usize::from(shape.size);
     let mut sent = Vec::new();
@@ -322,7 +322,7 @@ fn chains_with_odd_pieces_sum_as_one() {
             rest = later;
         }
         frame.offload = Offload { gso_type: 0, gso_size: 0, ..PLAIN.note() };
-        assert_eq!(check(&frame), Ok(()));
+        assert_eq!(check(&mut frame), Ok(()));
         finish_checksum(&mut frame).unwrap();
         assert_eq!(frame.offload, Offload::NONE);
         assert_eq!(verify(&PLAIN, &whole(&frame)), pattern(700));
@@ -338,7 +338,7 @@ fn refused(shape: &Shape, change: impl Fn(&mut Vec<u8>, &mut Offload)) {
     change(&mut bytes, &mut note);
     let mut frame = pool.frame_from(&bytes).unwrap();
     frame.offload = note;
-    assert_eq!(check(&frame), Err(DropReason::BadOffload));
+    assert_eq!(check(&mut frame), Err(DropReason::BadOffload));
     assert_eq!(finish(frame, &mut pool, &NO_OFFLOADS, |_| ()), Err(DropReason::BadOffload));
     assert_eq!(pool.free_chunks(), (64, 2));
 }
@@ -377,15 +377,15 @@ fn a_frame_without_payload_or_with_its_field_outside_is_refused() {
     let verdict = |bytes: &[u8], note, pool: &mut Pool| {
         let mut frame = pool.frame_from(bytes).unwrap();
         frame.offload = note;
-        check(&frame)
+        check(&mut frame)
     };
     let empty = PLAIN.bytes(&[]);
     assert_eq!(verdict(&empty, PLAIN.note(), &mut pool), Err(DropReason::BadOffload));
     let partial =
         |start, offset| Offload { flags: 1, csum_start: start, csum_offset: offset, ..Offload::NONE };
     let end = u16::try_from(empty.len()).unwrap();
-    assert_eq!(verdict(&empty, partial(14, end - 16), &mut pool), Ok(()));
-    assert_eq!(verdict(&empty, partial(14, end - 15), &mut pool), Err(DropReason::BadOffload));
+    assert_eq!(verdict(&empty, partial(34, end - 36), &mut pool), Ok(()));
+    assert_eq!(verdict(&empty, partial(34, end - 35), &mut pool), Err(DropReason::BadOffload));
     assert_eq!(verdict(&empty, partial(13, 16), &mut pool), Err(DropReason::BadOffload));
     assert_eq!(verdict(&empty, partial(0xffff, 0xffff), &mut pool), Err(DropReason::BadOffload));
     let tagged = Shape { tags: 1, ..PLAIN }.bytes(&[]);
@@ -395,14 +395,48 @@ fn a_frame_without_payload_or_with_its_field_outside_is_refused() {
         "inside of the tag"
     );
     // In a chain the field must be in the head.
-    let mut chain = pool.frame_from(&empty[..50]).unwrap();
-    chain.chain(pool.frame_from(&empty[50..]).unwrap()).unwrap();
-    chain.offload = partial(34, 16);
-    assert_eq!(check(&chain), Err(DropReason::BadOffload));
-    assert_eq!(finish_checksum(&mut chain), Err(DropReason::BadOffload));
-    assert_eq!(whole(&chain), empty);
-    chain.offload = partial(34, 14);
-    assert_eq!(check(&chain), Ok(()));
+    for (head, fits) in [(50, Err(DropReason::BadOffload)), (52, Ok(()))] {
+        let mut chain = pool.frame_from(&empty[..head]).unwrap();
+        chain.chain(pool.frame_from(&empty[head..]).unwrap()).unwrap();
+        chain.offload = partial(34, 16);
+        assert_eq!(check(&mut chain), fits);
+        assert_eq!(finish_checksum(&mut chain), fits);
+        assert!(fits.is_ok() || whole(&chain) == empty);
+    }
+}
+
+/// Whoever finishes a checksum writes where nothing was decided by.
+#[test]
+fn a_note_is_the_transports_own_or_done_with() {
+    let mut pool = Pool::with_chunks(8, 1).unwrap();
+    let partial = |csum_start, csum_offset| Offload { flags: 1, csum_start, csum_offset, ..Offload::NONE };
+    for (v6, tcp, tags, options) in
+        [(false, true, 0, 0), (false, false, 1, 8), (true, true, 2, 16), (true, false, 0, 8)]
+    {
+        let shape = Shape { v6, tcp, tags, options, tcp_options: 0, ..PLAIN };
+        let (bytes, own) = (shape.bytes(&pattern(60)), shape.note());
+        let fixed = u16::try_from(shape.headers()).unwrap();
+        for start in 0..fixed + 10 {
+            for field in start..fixed + 20 {
+                let mut frame = pool.frame_from(&bytes).unwrap();
+                frame.offload = partial(start, field - start);
+                let is_own = (start, field - start) == (own.csum_start, own.csum_offset);
+                let verdict = check(&mut frame);
+                if is_own {
+                    assert_eq!((verdict, frame.offload), (Ok(()), partial(start, field - start)));
+                } else if usize::from(start) >= shape.l4() && field >= fixed {
+                    let (mut finished, at) = (bytes.clone(), usize::from(field));
+                    let sum = naive_checksum(&bytes[usize::from(start)..]).to_be_bytes();
+                    finished[at..at + 2].copy_from_slice(&sum);
+                    assert_eq!((verdict, frame.offload), (Ok(()), Offload::NONE), "{start} {field}");
+                    assert_eq!(whole(&frame), finished);
+                } else {
+                    assert_eq!(verdict, Err(DropReason::BadOffload), "{start} {field}");
+                    assert_eq!(whole(&frame), bytes);
+                }
+            }
+        }
+    }
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
@@ -460,7 +494,7 @@ proptest! {
             }
             frame.offload = offload;
             prop_assert!(segment_len(&frame) <= frame.len());
-            let fits = check(&frame);
+            let fits = check(&mut frame);
             let gso = offload.gso_type != 0;
             let result = finish(frame, &mut pool, &caps, |_| ());
             if fits.is_ok() {

@@ -67,6 +67,13 @@ pub(in crate::model) struct DraftFixedIps {
     pub(super) at: Range<usize>,
 }
 
+impl DraftFixedIps {
+    /// Where it says that there are none.
+    pub(in crate::model) fn none_at(&self) -> Option<Range<usize>> {
+        (self.items.is_empty() && self.whole.is_ok()).then(|| self.at.clone())
+    }
+}
+
 pub(super) struct DraftRouter {
     pub(super) at: Place,
     /// What follows from references is empty until the whole is known.

@@ -129,9 +129,11 @@ impl Judge<'_, '_> {
             return None;
         };
         if self.with_subnets.contains(network.object.name.as_str()) {
+            let pairs = self.pairs(port, mac);
+            self.leased(port, network, &pairs);
             return Some(PortSecurity {
                 security_groups: Some(self.groups(port)?),
-                allowed_address_pairs: self.pairs(port, mac),
+                allowed_address_pairs: pairs,
             });
         }
         self.scene.subnets_whole.ok()?;
@@ -187,6 +189,21 @@ impl Judge<'_, '_> {
             let message = "the port has no MAC that it could be held to";
             let hint = "give the port its `mac_address`";
             self.wrong(port, said.span(), "port_security_enabled", message, hint);
+        }
+    }
+
+    /// An address that the switch leases to whoever asks is none that port security knows.
+    fn leased(&self, port: &DraftPort, network: &DraftNetwork, pairs: &[AddressPair]) {
+        let has_v4 = match &port.interface {
+            Ok(Interface::Tap { address, .. }) => address.iter().any(|(ip, _)| ip.is_ipv4()),
+            _ => false,
+        } || pairs.iter().any(|pair| pair.ip_address.addr().is_ipv4());
+        let none = port.fixed_ips.as_ref().and_then(|fixed| fixed.none_at());
+        if let Some(at) = none.filter(|_| network.object.dynamic_leases && !has_v4) {
+            let message = "with port security it could not use an address that the switch leases to it";
+            let hint = "leave it out: the port has an address of its own then; or write allowed_address_pairs with a prefix of the \
+                        pool, or `port_security_enabled = false`";
+            self.wrong(port, at, "fixed_ips", message, hint);
         }
     }
 

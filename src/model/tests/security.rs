@@ -413,6 +413,31 @@ fn mistakes_of_ports() {
     pair("{ip_address='10.0.0.9'},{ip_address='10.0.0.9',mac_address='52:54:00:00:00:02'}", &[]);
 }
 
+/// Leases out of a pool are for MACs without port security, or where a prefix is allowed.
+#[test]
+fn a_leased_address_is_none_that_port_security_knows() {
+    let of = |port: &str| {
+        judged(&format!(
+            "switch.state = 's'\nnetwork = [{{ name = 'n', dynamic_leases = true }}]\n\
+             subnet = [{{ name = 's', network = 'n', cidr = '10.0.0.0/24' }}]\n\
+             port = [{{ name = 'a', network = 'n', interface = {{ kind = 'guest', name = 'a' }}{port} }}]"
+        ))
+    };
+    assert_eq!(
+        of(", fixed_ips = []"),
+        [
+            "4:82 port[a].fixed_ips: with port security it could not use an address that the switch leases to it (leave it out: the port has an address of its own then; or write allowed_address_pairs with a prefix of the pool, or `port_security_enabled = false`)"
+        ]
+    );
+    for fine in [
+        "",
+        ", fixed_ips = [], port_security_enabled = false",
+        ", fixed_ips = [], allowed_address_pairs = [{ ip_address = '10.0.0.0/24' }]",
+    ] {
+        assert_eq!(of(fine), [""; 0], "{fine}");
+    }
+}
+
 /// A subnet with a mistake may be the one that a network is said to lack.
 #[test]
 fn a_wrong_subnet_raises_no_false_alarm() {

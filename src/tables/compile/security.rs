@@ -235,7 +235,7 @@ fn policy(groups: &[Arc<Group>], epoch: u32) -> Policy {
     let egress: Vec<&(Rule, RuleEntry)> = groups.iter().flat_map(|group| &group.egress).collect();
     let set = |rules: &[&(Rule, RuleEntry)]| {
         let rules: Vec<Rule> = rules.iter().map(|(rule, _)| rule.clone()).collect();
-        RuleSet::compile(&rules)
+        Arc::new(RuleSet::compile(&rules))
     };
     Policy {
         groups: groups.iter().map(|group| group.name.clone()).collect(),
