@@ -24,6 +24,9 @@
 //!
 //! Limits: later fragments of packets to a group have no ports, so only rules without ports let them pass.
 
+mod hits;
+pub mod live;
+pub mod log;
 mod packet;
 
 use super::Shard;
@@ -45,12 +48,18 @@ use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 use crate::wire::{ipv4, protocol};
+pub use hits::Hits;
+use log::{Log, Scene};
 use packet::{Facts, Quoted, Read, What, flow};
 
 /// What a worker remembers of the connections of guests whose ports it owns.
 pub struct Security {
     /// Connections.
     pub tracker: Tracker,
+    /// How often each rule let something begin.
+    pub hits: Hits,
+    /// What groups log.
+    pub log: Log,
     fragments: Fragments<Held>,
     home: WorkerIdx,
 }
@@ -71,6 +80,8 @@ struct Held {
 pub(super) struct Ends<'t> {
     from: Option<&'t Policy>,
     to: Option<&'t Policy>,
+    /// Theirs; that of one who has no say may be any.
+    ports: (PortIdx, PortIdx),
     /// On whose account its connection goes.
     guest: PortIdx,
     zone: NetIdx,
@@ -85,7 +96,7 @@ impl<'t> Ends<'t> {
     }
 
     fn swapped(self) -> Ends<'t> {
-        Ends { from: self.to, to: self.from, ..self }
+        Ends { from: self.to, to: self.from, ports: (self.ports.1, self.ports.0), ..self }
     }
 
     /// Without those whose packets are all judged, each by itself.
@@ -106,9 +117,11 @@ impl<'t> Ends<'t> {
 }
 
 /// One of the two ways that a packet passes a guest's rules.
-#[derive(Clone, Copy)]
-enum Side {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// It leaves its sender.
     Egress,
+    /// It enters its receiver.
     Ingress,
 }
 
@@ -134,11 +147,12 @@ impl Security {
         let (limits, settings) = settings(tables);
         let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
         let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
-        Security { tracker, fragments, home }
+        Security { tracker, hits: Hits::default(), log: Log::default(), fragments, home }
     }
 
     /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
     pub fn configure(&mut self, tables: &Tables) {
+        self.hits.configure(tables, self.home);
         let (limits, settings) = settings(tables);
         self.tracker.set_limits(limits);
         self.tracker.set_settings(settings);
@@ -148,6 +162,51 @@ impl Security {
     pub fn connection(&self, tuple: &Tuple, now: u32) -> Option<Entry> {
         let (at, _) = self.tracker.find(&self.tracker.probe(tuple), now)?;
         self.tracker.entry(at).copied()
+    }
+
+    fn judge<'a, 't, T>(
+        &'a mut self,
+        ends: Ends<'t>,
+        (tables, at): (&'t Tables, Instant),
+        tracer: &'a mut T,
+    ) -> Judge<'a, 't, T> {
+        let Security { tracker, hits, log, .. } = self;
+        Judge { ends, tables, tracker, hits, log, at, now: seconds(at), tracer }
+    }
+
+    /// Logs a packet that is dropped, if the groups of the port that it is dropped for say so. Gives the reason back.
+    #[cold]
+    fn refused(
+        &mut self,
+        ends: &Ends<'_>,
+        read: Option<&Read>,
+        reason: DropReason,
+        (tables, at): (&Tables, Instant),
+    ) -> DropReason {
+        let (from, to) = ((ends.from, ends.ports.0, Side::Egress), (ends.to, ends.ports.1, Side::Ingress));
+        let (policy, port, side) = match reason {
+            DropReason::SecurityIngress => to,
+            _ if from.0.is_some() => from,
+            _ => to,
+        };
+        if let Some(policy) = policy.filter(|policy| policy.logs_dropped) {
+            let scene = Scene { tables, network: ends.zone, at };
+            self.log.dropped((port, side), (policy, reason), read, scene);
+        }
+        reason
+    }
+
+    /// As [`Security::refused`], of a packet that is no part of its connection.
+    #[cold]
+    fn unlike(
+        &mut self,
+        frame: &Frame,
+        ends: &Ends<'_>,
+        reason: DropReason,
+        at: (&Tables, Instant),
+    ) -> DropReason {
+        let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)).ok();
+        self.refused(ends, read.as_ref(), reason, at)
     }
 
     /// Ends what is over. Fragments that wait no longer are to be released then.
@@ -199,7 +258,7 @@ pub(super) fn pass<T: Tracer>(
         return Ok(Some(frame));
     }
     let guest = if from.is_some() { exit.ingress } else { exit.to };
-    let ends = Ends { from, to, guest, zone: exit.index };
+    let ends = Ends { from, to, ports: (exit.ingress, exit.to), guest, zone: exit.index };
     let place = Held {
         to: exit.to,
         ingress: exit.ingress,
@@ -223,7 +282,10 @@ fn judge<T: Tracer>(
     if !T::HEARS
         && let Some(known) = known(&frame, &ends, &mut security.tracker, now)
     {
-        return known.map(|()| Some(frame));
+        return match known {
+            Ok(()) => Ok(Some(frame)),
+            Err(reason) => Err(security.unlike(&frame, &ends, reason, (tables, shard.now))),
+        };
     }
     decide(frame, ends, place, (tables, shard), tracer)
 }
@@ -305,25 +367,29 @@ fn decide(
     (tables, shard): (&Tables, &mut Shard),
     tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
-    let now = shard.now;
+    let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
-    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
-    let (key, piece) = match judge.judge(&read, None)? {
-        Judged::Pass => return Ok(Some(frame)),
-        Judged::Part(key, piece) => (key, piece),
+    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
+        Ok(read) => read,
+        Err(reason) => return Err(security.refused(&ends, None, reason, at)),
     };
-    match security.fragments.track(key, piece, (frame, place), now) {
+    let (key, piece) = match security.judge(ends, at, tracer).judge(&read, None) {
+        Ok(Judged::Pass) => return Ok(Some(frame)),
+        Ok(Judged::Part(key, piece)) => (key, piece),
+        Err(reason) => return Err(security.refused(&ends, Some(&read), reason, at)),
+    };
+    match security.fragments.track(key, piece, (frame, place), at.1) {
         Outcome::Pass(frame, ports) => {
-            let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-            judge.judge(&read, Some(ports.unwrap_or_default()))?;
-            Ok(Some(frame))
+            match security.judge(ends, at, tracer).judge(&read, Some(ports.unwrap_or_default())) {
+                Ok(_) => Ok(Some(frame)),
+                Err(reason) => Err(security.refused(&ends, Some(&read), reason, at)),
+            }
         }
         Outcome::Held => {
             tracer.say("security", || "a fragment that waits for the first one of its packet".to_owned());
             Ok(None)
         }
-        Outcome::Drop(_, reason) => Err(reason),
+        Outcome::Drop(_, reason) => Err(security.refused(&ends, Some(&read), reason, at)),
     }
 }
 
@@ -336,6 +402,9 @@ struct Judge<'a, 't, T> {
     ends: Ends<'t>,
     tables: &'t Tables,
     tracker: &'a mut Tracker,
+    hits: &'a mut Hits,
+    log: &'a mut Log,
+    at: Instant,
     now: u32,
     tracer: &'a mut T,
 }
@@ -379,7 +448,8 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
 
     /// By the rules alone: nothing is remembered.
     fn alone(&mut self, facts: &Facts, ends: Ends<'_>, port: u16) -> Result<Judged, DropReason> {
-        self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        let numbers = self.rules(ends, (facts.source, facts.destination), facts.protocol, port)?;
+        self.begin(ends, numbers, facts);
         Ok(Judged::Pass)
     }
 
@@ -390,7 +460,6 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         (source, destination): (u128, u128),
         protocol: u8,
         port: u16,
-        counts: bool,
     ) -> Result<[u32; 2], DropReason> {
         let mut numbers = [0; 2];
         let members = &self.tables.members;
@@ -413,15 +482,32 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             };
             *number = found + 1;
             if let Some(entry) = side.rule(policy, found) {
-                if counts {
-                    entry.hits.add_shared(1);
-                }
                 self.tracer.say("security", || {
                     format!("{verb} by a rule of security group {}: {}", entry.group, entry.text)
                 });
             }
         }
         Ok(numbers)
+    }
+
+    /// Something begins by the rules with these numbers: it is counted with them, and logged where they say so.
+    #[inline]
+    fn begin(&mut self, ends: Ends<'_>, [egress, ingress]: [u32; 2], facts: &Facts) {
+        let sides = [
+            (ends.from, ends.ports.0, Side::Egress, egress),
+            (ends.to, ends.ports.1, Side::Ingress, ingress),
+        ];
+        for (policy, port, side, number) in sides {
+            let number = number.checked_sub(1);
+            let Some(rule) = policy.zip(number).and_then(|(policy, number)| side.rule(policy, number)) else {
+                continue;
+            };
+            self.hits.count(port, rule);
+            if rule.is_logged {
+                let scene = Scene { tables: self.tables, network: ends.zone, at: self.at };
+                self.log.accepted((port, side), rule, facts, scene);
+            }
+        }
     }
 
     /// An ICMP error passes with the connection that it is about (RFC 4890, 4.3.1), else by the rules.
@@ -458,7 +544,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         let ends = if direction == Direction::Original { ends } else { ends.swapped() };
         let port = if is_icmp(original.protocol) { kind } else { original.destination_port };
         let addresses = (original.source, original.destination);
-        match self.rules(ends, addresses, original.protocol, port, false) {
+        match self.rules(ends, addresses, original.protocol, port) {
             Ok([egress, ingress]) => {
                 self.tracker.decide(at, ends.epoch(), data(egress, ingress, port, original.protocol));
                 true
@@ -497,8 +583,8 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             // Its type stood in the first part, which did not get through.
             return Err(DropReason::FragmentExpired);
         }
-        let [egress, ingress] =
-            self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        let numbers = self.rules(ends, (facts.source, facts.destination), facts.protocol, port)?;
+        let [egress, ingress] = numbers;
         let new = New {
             guest: ends.guest.0,
             inbound: ends.from.is_none(),
@@ -507,7 +593,10 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             binding: None,
         };
         match self.tracker.insert(&probe, &tuple.reversed(), &new, seen, self.now, &mut |_, _| {}) {
-            Ok(_) => Ok(Judged::Pass),
+            Ok(_) => {
+                self.begin(ends, numbers, facts);
+                Ok(Judged::Pass)
+            }
             Err(Refused::Invalid(_)) => Err(DropReason::ConntrackInvalid),
             Err(Refused::Unlike | Refused::Taken(_) | Refused::Crowded) => Err(DropReason::ConntrackFull),
         }
@@ -568,7 +657,8 @@ pub(super) fn leave(
     match tables.port(ingress).and_then(PortEntry::policy) {
         None => Ok(()),
         from => {
-            spread(frame, Ends { from, to: None, guest: ingress, zone: network }, (tables, shard), tracer)
+            let ends = Ends { from, to: None, ports: (ingress, ingress), guest: ingress, zone: network };
+            spread(frame, ends, (tables, shard), tracer)
         }
     }
 }
@@ -589,7 +679,8 @@ pub(super) fn may_enter(
     match port.policy().filter(|_| is_home) {
         None => Ok(()),
         to => {
-            spread(frame, Ends { from: None, to, guest: exit.to, zone: exit.index }, (tables, shard), tracer)
+            let ends = Ends { from: None, to, ports: (exit.to, exit.to), guest: exit.to, zone: exit.index };
+            spread(frame, ends, (tables, shard), tracer)
         }
     }
 }
@@ -602,15 +693,17 @@ fn spread(
     (tables, shard): (&Tables, &mut Shard),
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    let now = seconds(shard.now);
+    let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Ok(()) };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
-    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now, tracer };
-    let read = match read {
-        Read::Unicast(Facts { what: What::Part { port, .. }, .. }) if port.is_none() => return Ok(()),
-        read => read,
+    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
+        Ok(Read::Unicast(Facts { what: What::Part { port: None, .. }, .. })) => return Ok(()),
+        Ok(read) => read,
+        Err(reason) => return Err(security.refused(&ends, None, reason, at)),
     };
-    judge.judge(&read, Some((0, 0))).map(|_| ())
+    match security.judge(ends, at, tracer).judge(&read, Some((0, 0))) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(security.refused(&ends, Some(&read), reason, at)),
+    }
 }
 
 /// Whether a guest is sent a frame for this MAC though it is not known where that is: only if it is one of its own.
@@ -632,7 +725,7 @@ pub fn enter(
     let (Some(to), Segments::Access(network)) = (entry.policy(), &entry.segments) else {
         return out.push(port, frame);
     };
-    let ends = Ends { from: None, to: Some(to), guest: port, zone: *network };
+    let ends = Ends { from: None, to: Some(to), ports: (port, port), guest: port, zone: *network };
     let place = Held { to: port, ingress: port, network: *network, from_tunnel: false, enters: true };
     match judge(frame, ends, place, (tables, shard), &mut Silent) {
         Ok(Some(frame)) => out.push(port, frame),
@@ -667,18 +760,21 @@ fn resume(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    let known = ports?.unwrap_or_default();
     let (Some(port), Some(network)) = (tables.port(place.to), tables.network(place.network)) else {
-        return Err(DropReason::PortDown);
+        return Err(ports.err().unwrap_or(DropReason::PortDown));
     };
-    let now = seconds(shard.now);
+    let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Err(DropReason::PortDown) };
     let from = tables.port(place.ingress).and_then(PortEntry::policy).filter(|_| !place.enters);
     let to = port.policy().filter(|_| port.worker == security.home);
     let guest = if from.is_some() { place.ingress } else { place.to };
-    let ends = Ends { from, to, guest, zone: place.network };
+    let ends = Ends { from, to, ports: (place.ingress, place.to), guest, zone: place.network };
     let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(guest.0))?;
-    Judge { ends, tables, tracker: &mut security.tracker, now, tracer }.judge(&read, Some(known))?;
+    let judged = ports
+        .and_then(|known| security.judge(ends, at, tracer).judge(&read, Some(known.unwrap_or_default())));
+    if let Err(reason) = judged {
+        return Err(security.refused(&ends, Some(&read), reason, at));
+    }
     if place.enters {
         out.push(place.to, frame);
         return Ok(());
