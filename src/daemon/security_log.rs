@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,8 @@ struct Shared {
     file: Option<File>,
     /// Whether the last write to it failed.
     is_failing: bool,
+    /// Whether it ends within a line.
+    is_torn: bool,
     recent: VecDeque<SecurityEvent>,
     followers: Vec<(mpsc::Sender<SecurityEvent>, Arc<AtomicU64>)>,
     /// Lines that the file did not take.
@@ -60,7 +63,9 @@ pub(super) type Opened = Option<File>;
 /// 409: it cannot be.
 pub(super) fn open(path: Option<&Path>) -> Result<Opened, Problem> {
     let Some(path) = path else { return Ok(None) };
-    let file = File::options().append(true).create(true).open(path);
+    // A pipe that nobody reads must not be waited for.
+    let mut options = File::options();
+    let file = options.append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK).open(path);
     file.map(Some).map_err(|error| {
         let message = format!("switch.security_log: {} cannot be opened: {error}", path.display());
         Problem::new(409, "SecurityLogRefused", message)
@@ -93,7 +98,7 @@ impl SecurityLog {
     pub(super) fn write_to(&self, file: Opened) {
         let mut shared = lock(&self.shared);
         shared.file = file;
-        shared.is_failing = false;
+        (shared.is_failing, shared.is_torn) = (false, false);
     }
 
     /// What comes from now on, or, without `follow`, what came of late.
@@ -144,11 +149,19 @@ impl Shared {
     fn write(&mut self, events: &[SecurityEvent]) {
         let Some(file) = &mut self.file else { return };
         let lost = Some(SecurityEvent::Lost { count: self.unwritten }).filter(|_| self.unwritten > 0);
-        let written = lines(lost.iter().chain(events)).and_then(|lines| file.write_all(&lines));
-        match written {
-            Ok(()) => (self.unwritten, self.is_failing) = (0, false),
+        let mut text = if self.is_torn { b"\n".to_vec() } else { Vec::new() };
+        lines(lost.iter().chain(events), &mut text);
+        let (done, result) = append(file, &text);
+        let (taken, rest) = text.split_at(done);
+        if done > 0 {
+            self.unwritten = rest.iter().filter(|byte| **byte == b'\n').count() as u64;
+            self.is_torn = taken.last() != Some(&b'\n');
+        } else {
+            self.unwritten += events.len() as u64;
+        }
+        match result {
+            Ok(()) => self.is_failing = false,
             Err(error) => {
-                self.unwritten += events.len() as u64;
                 if !std::mem::replace(&mut self.is_failing, true) {
                     tracing::error!(%error, "the security log cannot be written");
                 }
@@ -157,13 +170,26 @@ impl Shared {
     }
 }
 
-fn lines<'e>(events: impl Iterator<Item = &'e SecurityEvent>) -> io::Result<Vec<u8>> {
-    let mut lines = Vec::new();
-    for event in events {
-        serde_json::to_writer(&mut lines, event)?;
-        lines.push(b'\n');
+/// Writes as much as the file takes; gives how much that was.
+fn append(file: &mut File, text: &[u8]) -> (usize, io::Result<()>) {
+    let mut done = 0;
+    while let Some(rest) = text.get(done..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (done, Err(error)),
+        }
     }
-    Ok(lines)
+    (done, Ok(()))
+}
+
+fn lines<'e>(events: impl Iterator<Item = &'e SecurityEvent>, text: &mut Vec<u8>) {
+    for event in events {
+        let written = serde_json::to_writer(&mut *text, event);
+        debug_assert!(written.is_ok(), "writing to memory does not fail");
+        text.push(b'\n');
+    }
 }
 
 /// A worker's line, as it is told.

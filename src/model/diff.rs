@@ -404,6 +404,11 @@ interface = { kind = "guest", name = "g" }
             "! control: /run/nuswitch/control.sock stays until a restart, which makes it /x\n\
              ! control_group: none stays until a restart, which makes it adm"
         );
+        assert_eq!(
+            lines("[switch]", "[switch]\nsecurity_log = \"/x\""),
+            "~ security_log: none becomes /x",
+            "no restart"
+        );
         assert_eq!(lines("interface = \"eth1\"", "interface = \"eth2\""), format!("{p}{anew}"));
         assert_eq!(lines("interface = \"eth1\"", ""), "- physical network \"p\"");
         assert_eq!(
@@ -453,6 +458,7 @@ port = [{ name = "p", network = "n", interface = { kind = "tap", name = "p" }, s
         assert_eq!(lines("security", "\n# moved\nsecurity"), "");
         assert_eq!(lines("ports = 80", "ports = 81"), "~ security group \"web\"");
         assert_eq!(lines("name = \"web\",", "name = \"web\", stateful = false,"), "~ security group \"web\"");
+        assert_eq!(lines("name = \"web\",", "name = \"web\", log = \"all\","), "~ security group \"web\"");
         assert_eq!(
             lines("[{ name = \"web\"", "[{ name = \"default\" }, { name = \"web\""),
             "+ security group \"default\""
