@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use uuid::Uuid;
-
 use super::state::{Daemon, State};
 use crate::control::view::{AddressGroup, PortRule, PortRules, Problem, SecurityGroup, SecurityGroupRule};
-use crate::model::{AttachmentKey, PortSecurity, SecurityRule};
+use crate::model::{self, AttachmentKey, SecurityRule};
 use crate::tables::PortEntry;
 use crate::tables::compile::security::members;
 use crate::types::PortIdx;
@@ -14,16 +12,19 @@ use crate::worker::inspect::{Facts, Question};
 
 impl State {
     pub(super) fn security_groups(&self) -> Vec<SecurityGroup> {
-        let model = &self.model;
-        let view = |group| SecurityGroup::of(group, model, &members(model, &group.name));
-        model.security_groups.iter().map(view).collect()
-    }
-
-    /// IDs of a port's groups.
-    pub(super) fn group_ids(&self, security: Option<&PortSecurity>) -> Vec<Uuid> {
-        let names = security.and_then(|security| security.security_groups.as_deref()).unwrap_or_default();
-        let id = |name: &String| self.model.security_groups.iter().find(|group| group.name == *name);
-        names.iter().filter_map(id).map(|group| group.id).collect()
+        let members = members(&self.model);
+        let mut ports: HashMap<&str, Vec<String>> = HashMap::new();
+        for port in &self.model.ports {
+            let groups = port.port_security.as_ref().and_then(|security| security.security_groups.as_ref());
+            for name in groups.into_iter().flatten() {
+                ports.entry(name).or_default().push(port.name.clone());
+            }
+        }
+        let view = |group: &model::SecurityGroup| {
+            let members = members.get(group.name.as_str()).map(Vec::as_slice).unwrap_or_default();
+            SecurityGroup::of(group, ports.remove(group.name.as_str()).unwrap_or_default(), members)
+        };
+        self.model.security_groups.iter().map(view).collect()
     }
 
     pub(super) fn address_groups(&self) -> Vec<AddressGroup> {
@@ -61,7 +62,7 @@ impl State {
                 continue;
             };
             ids.push(entry.id);
-            rules.rules.push(PortRule { rule: SecurityGroupRule::of(rule, group, &self.model), hits: 0 });
+            rules.rules.push(PortRule { rule: SecurityGroupRule::of(rule, group), hits: 0 });
         }
         (rules, ids)
     }

@@ -337,7 +337,12 @@ impl State {
             extra_dhcp_opts: port
                 .map_or_else(Vec::new, |port| port.extra_dhcp_opts.iter().map(Into::into).collect()),
             port_security_enabled: security.is_some(),
-            security_groups: self.group_ids(security),
+            security_groups: security
+                .and_then(|security| security.security_groups.as_deref())
+                .unwrap_or_default()
+                .iter()
+                .map(|name| model::id("security_group", name))
+                .collect(),
             allowed_address_pairs: security.map_or_else(Vec::new, |security| {
                 security.allowed_address_pairs.iter().map(Into::into).collect()
             }),

@@ -164,12 +164,13 @@ fn guests_connections_are_told_with_the_rules_that_let_them_begin() {
     assert_eq!(all(Filter { networks: vec![NetIdx(7)], ..Filter::default() }, &mut sw), 0);
     assert_eq!(all(Filter { routers: vec![RouterIdx(0)], ..Filter::default() }, &mut sw), 0);
     assert_eq!(all(Filter { ports: vec![53], protocols: vec![17], ..Filter::default() }, &mut sw), 1);
+    let [of_b, of_its] = ["b", "d"].map(|port| of(&sw, port));
     // After a change of the group its rules have not been asked yet; the next packet does that.
     sw.reload(&LAB.replace(r#"{ direction = "egress", protocol = "udp" },"#, ""));
-    assert_eq!(guests(&mut sw, &of(&sw, "b"))[0].2, [None, None]);
+    assert_eq!(guests(&mut sw, &of_b)[0].2, [None, None]);
     passes(&mut sw, 'a', 'b', "tcp sport=40001 dport=80 flags=S seq=100");
-    assert_eq!(guests(&mut sw, &of(&sw, "b")), [between]);
-    assert_eq!(guests(&mut sw, &of(&sw, "d")), [of_d], "other groups are not concerned");
+    assert_eq!(guests(&mut sw, &of_b), [between]);
+    assert_eq!(guests(&mut sw, &of_its), [of_d], "other groups are not concerned");
 }
 
 #[test]

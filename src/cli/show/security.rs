@@ -269,9 +269,9 @@ web      yes           2      2        3  dropped
 NAME  STATEFUL  LOG      PORTS      MEMBERS
 web   yes       dropped  web1 web2  10.0.0.11/32 10.0.0.12/32 10.0.0.64/26
 
-DIRECTION  ETHERTYPE  PROTOCOL   PORTS        REMOTE                DESCRIPTION
-ingress    IPv4       tcp        80-443       address group office  -
-egress     IPv6       ipv6-icmp  type 128     2001:db8::/32         ping
+DIRECTION  ETHERTYPE  PROTOCOL   PORTS     REMOTE                DESCRIPTION
+ingress    IPv4       tcp        80-443    address group office  -
+egress     IPv6       ipv6-icmp  type 128  2001:db8::/32         ping
 ";
         assert_eq!(group(&fake_security_groups()[1]), expected);
     }

@@ -167,24 +167,16 @@ pub struct SecurityLine {
 }
 
 impl SecurityGroup {
-    /// A group of the model; `members`: whom `remote_group` means.
-    pub fn of(group: &model::SecurityGroup, model: &model::Model, members: &[IpNet]) -> SecurityGroup {
-        let has = |port: &&model::Port| {
-            let groups = port.port_security.as_ref().and_then(|security| security.security_groups.as_ref());
-            groups.is_some_and(|names| names.contains(&group.name))
-        };
+    /// A group of the model, with the names of the ports that have it and whom `remote_group` means.
+    pub fn of(group: &model::SecurityGroup, ports: Vec<String>, members: &[IpNet]) -> SecurityGroup {
         SecurityGroup {
             id: group.id,
             name: group.name.clone(),
             description: group.description.clone(),
             stateful: group.stateful,
             log: group.log.to_string(),
-            security_group_rules: group
-                .rules
-                .iter()
-                .map(|rule| SecurityGroupRule::of(rule, group, model))
-                .collect(),
-            ports: model.ports.iter().filter(has).map(|port| port.name.clone()).collect(),
+            security_group_rules: group.rules.iter().map(|rule| SecurityGroupRule::of(rule, group)).collect(),
+            ports,
             members: members.iter().map(ToString::to_string).collect(),
         }
     }
@@ -192,11 +184,7 @@ impl SecurityGroup {
 
 impl SecurityGroupRule {
     /// A rule of a group of the model.
-    pub fn of(
-        rule: &model::SecurityRule,
-        group: &model::SecurityGroup,
-        model: &model::Model,
-    ) -> SecurityGroupRule {
+    pub fn of(rule: &model::SecurityRule, group: &model::SecurityGroup) -> SecurityGroupRule {
         let (min, max) = match (rule.ports, rule.icmp) {
             (Some((first, last)), _) => (Some(first), Some(last)),
             (None, Some((kind, code))) => (Some(kind.into()), code.map(u16::from)),
@@ -209,9 +197,6 @@ impl SecurityGroupRule {
             model::RuleRemote::Group(name) => remote_group = Some(name),
             model::RuleRemote::AddressGroup(name) => remote_address_group = Some(name),
         }
-        let group_id = |name: &String| model.security_groups.iter().find(|g| g.name == *name).map(|g| g.id);
-        let address_group_id =
-            |name: &String| model.address_groups.iter().find(|g| g.name == *name).map(|g| g.id);
         SecurityGroupRule {
             id: rule.id(&group.name),
             security_group_id: group.id,
@@ -222,9 +207,9 @@ impl SecurityGroupRule {
             port_range_min: min,
             port_range_max: max,
             remote_ip_prefix: prefix,
-            remote_group_id: remote_group.and_then(group_id),
+            remote_group_id: remote_group.map(|name| model::id("security_group", name)),
             remote_group: remote_group.cloned(),
-            remote_address_group_id: remote_address_group.and_then(address_group_id),
+            remote_address_group_id: remote_address_group.map(|name| model::id("address_group", name)),
             remote_address_group: remote_address_group.cloned(),
             description: rule.description.clone(),
         }
@@ -245,5 +230,64 @@ impl From<&model::AddressGroup> for AddressGroup {
 impl From<&model::AddressPair> for AddressPair {
     fn from(pair: &model::AddressPair) -> AddressPair {
         AddressPair { ip_address: pair.ip_address.to_string(), mac_address: pair.mac_address }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_in_neutrons_fields() {
+        let text = "security_group = [{ name = 'web', description = 'HTTP', rules = [
+            { direction = 'ingress', protocol = 'tcp', ports = '80-90', remote = '192.0.2.0/24' },
+            { direction = 'ingress', ethertype = 'IPv4', remote_group = 'default', description = 'own' },
+            { direction = 'egress', protocol = 'icmp', icmp_type = 8, icmp_code = 0 },
+            { direction = 'egress', protocol = 'ipv6-icmp', icmp_type = 128 },
+            { direction = 'egress', ethertype = 'IPv6', protocol = 99, remote_address_group = 'office' }] }]
+            address_group = [{ name = 'office', addresses = ['2001:db8::/32'] }]";
+        let model = model::load(text, "f.toml").unwrap();
+        let web = model.security_groups.iter().find(|group| group.name == "web").unwrap();
+        let view = SecurityGroup::of(web, vec!["web1".into()], &["10.0.0.1/32".parse().unwrap()]);
+        assert_eq!(
+            (view.description.as_deref(), view.stateful, view.log.as_str()),
+            (Some("HTTP"), true, "none")
+        );
+        assert_eq!(view.members, ["10.0.0.1/32"]);
+        let rules = &view.security_group_rules;
+        let said: Vec<_> = rules
+            .iter()
+            .map(|rule| {
+                (
+                    &*rule.direction,
+                    &*rule.ethertype,
+                    rule.protocol.as_deref(),
+                    rule.port_range_min,
+                    rule.port_range_max,
+                )
+            })
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("ingress", "IPv4", Some("tcp"), Some(80), Some(90)),
+                ("ingress", "IPv4", None, None, None),
+                ("egress", "IPv4", Some("icmp"), Some(8), Some(0)),
+                ("egress", "IPv6", Some("ipv6-icmp"), Some(128), None),
+                ("egress", "IPv6", Some("99"), None, None),
+            ]
+        );
+        assert_eq!(rules[0].remote_ip_prefix.as_deref(), Some("192.0.2.0/24"));
+        let default = model.security_groups.iter().find(|group| group.name == "default").unwrap();
+        assert_eq!(
+            (rules[1].remote_group_id, rules[1].description.as_deref()),
+            (Some(default.id), Some("own"))
+        );
+        assert_eq!(rules[4].remote_address_group_id, Some(model.address_groups[0].id));
+        // IDs are the rules' own, and the same every time.
+        let ids: std::collections::HashSet<Uuid> = rules.iter().map(|rule| rule.id).collect();
+        assert_eq!(ids.len(), 5);
+        assert!(rules.iter().all(|rule| rule.security_group_id == web.id));
+        assert_eq!(SecurityGroupRule::of(&web.rules[0], web).id, rules[0].id);
     }
 }

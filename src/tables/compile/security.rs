@@ -239,18 +239,20 @@ fn member(port: &Port, security: &PortSecurity) -> impl Iterator<Item = IpNet> {
     addresses(port).chain(paired.filter(|net| net.prefix_len() > 0))
 }
 
-/// Members of a security group, whether rules name it or not: sorted, each once.
-pub fn members(model: &Model, group: &str) -> Vec<IpNet> {
-    let mut nets: Vec<IpNet> = Vec::new();
+/// Members of each security group that a port has, whether rules name it or not: sorted, each once.
+pub fn members(model: &Model) -> HashMap<&str, Vec<IpNet>> {
+    let mut found: HashMap<&str, Vec<IpNet>> = HashMap::new();
     for port in &model.ports {
         let Some((_, security)) = secured(port) else { continue };
-        if security.security_groups.iter().flatten().any(|name| name == group) {
-            nets.extend(member(port, security));
+        for name in security.security_groups.iter().flatten() {
+            found.entry(name).or_default().extend(member(port, security));
         }
     }
-    nets.sort_unstable();
-    nets.dedup();
-    nets
+    for nets in found.values_mut() {
+        nets.sort_unstable();
+        nets.dedup();
+    }
+    found
 }
 
 fn policy(groups: &[Arc<Group>], epoch: u32) -> Policy {
