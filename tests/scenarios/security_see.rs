@@ -247,7 +247,7 @@ fn what_leaves_by_a_router_is_the_guests_and_the_routers() {
     let blue = sw.tables().networks.iter().position(|n| n.as_ref().is_some_and(|n| &*n.name == "blue"));
     let blue = vec![NetIdx(blue.unwrap() as u16)];
     let networks = Filter { networks: blue.clone(), ..Filter::default() };
-    assert_eq!(connections(&mut sw, &networks), [of_guest.clone()]);
+    assert_eq!(connections(&mut sw, &networks), [of_guest]);
     let either = Filter { networks: blue, ..routers };
     assert_eq!(connections(&mut sw, &either).len(), 3);
 }

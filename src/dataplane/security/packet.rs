@@ -148,12 +148,11 @@ fn facts<A: Copy + Into<std::net::IpAddr>>(
     Ok(if is_group { Read::Group(facts) } else { Read::Unicast(facts) })
 }
 
-/// The ports of a first fragment, and what rules ask for. An ICMP query has its identifier as both ports; an error is never cut.
-fn first_part<A>(
-    packet: &[u8],
-    header: &Header<A>,
-    is_v6: bool,
-) -> Result<Option<((u16, u16), u16)>, DropReason> {
+/// The ports of a first fragment, and what rules ask for.
+type FirstPart = ((u16, u16), u16);
+
+/// An ICMP query has its identifier as both ports; an error is never cut.
+fn first_part<A>(packet: &[u8], header: &Header<A>, is_v6: bool) -> Result<Option<FirstPart>, DropReason> {
     match whole(packet, header, is_v6)? {
         What::Flow { ports, .. } => Ok(Some((ports, ports.1))),
         What::Query { id, kind } => Ok(Some(((id, id), kind))),
