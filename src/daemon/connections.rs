@@ -16,7 +16,7 @@ use crate::control::view::{
 use crate::dataplane::conntrack::journal::Happened;
 use crate::dataplane::conntrack::{self, Direction, Entry, Stats, Tuple, Why, binding};
 use crate::dataplane::nat::live::{self, guest_of, has_ports, protocol_name, protocol_number};
-use crate::dataplane::security::live::{Stations, admitted};
+use crate::dataplane::security::live::{Stations, admitted, owner};
 use crate::model::AttachmentKey;
 use crate::tables::Tables;
 use crate::tables::tunnel::key_address;
@@ -360,7 +360,7 @@ fn connection((worker, whose): (u16, Whose<'_>), entry: &Entry, tables: &Tables,
             let network = tables.network(NetIdx(original.zone));
             let network = network.map_or_else(String::new, |network| network.name.to_string());
             let rules = admitted(entry, tables, known.of(tables));
-            (None, Some(network), Some(PortIdx(entry.guest())), rules)
+            (None, Some(network), owner(entry, tables), rules)
         }
     };
     let guest = guest.and_then(|port| tables.port(port));

@@ -280,7 +280,8 @@ pub struct Connection {
     pub reply: Ends,
     /// Seconds until it ends if no packet comes.
     pub expires_in: u32,
-    /// Name of the port of its inside end, if that is one of ours.
+    /// Name of the port of its inside end, if that is one of ours; of a guest's: of who sent its first packet, or, where that is no
+    /// guest of this worker, of who got it.
     pub guest: Option<String>,
     /// The rule that let its first packet leave its sender, a guest of this worker; none where that has no say. Both rules are
     /// none from a change of groups or members on until the next packet, by which they are asked again.

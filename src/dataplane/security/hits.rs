@@ -79,20 +79,21 @@ impl Hits {
                 *slot = None;
                 continue;
             };
-            let known = slot.take().filter(|known| known.name == entry.name);
-            let mut of = known.unwrap_or_else(|| OfPort {
-                name: entry.name.clone(),
-                rules: rules.clone(),
-                counts: Counts::with_capacity_and_hasher(rules.len().min(ROOM), Default::default()),
-            });
-            if !Arc::ptr_eq(&of.rules, rules) && !of.counts.is_empty() {
+            let Some(of) = slot.as_mut().filter(|known| known.name == entry.name) else {
+                let counts = Counts::with_capacity_and_hasher(rules.len().min(ROOM), Default::default());
+                *slot = Some(OfPort { name: entry.name.clone(), rules: rules.clone(), counts });
+                continue;
+            };
+            if Arc::ptr_eq(&of.rules, rules) {
+                continue;
+            }
+            if !of.counts.is_empty() {
                 let ids = in_force
                     .entry(rules.as_ptr())
                     .or_insert_with(|| rules.iter().map(|rule| rule.id).collect());
                 of.counts.retain(|id, _| ids.contains(id));
             }
             of.rules = rules.clone();
-            *slot = Some(of);
         }
     }
 }

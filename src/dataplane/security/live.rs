@@ -17,9 +17,10 @@ use crate::types::{NetIdx, PortIdx};
 impl Filter {
     /// Whether a guest's connection is meant: one whose zone is a network.
     pub fn takes_guests(&self, entry: &Entry, tables: &Tables) -> bool {
-        let (original, owner) = (entry.tuple(Direction::Original), PortIdx(entry.guest()));
+        let original = entry.tuple(Direction::Original);
         let zone = NetIdx(original.zone);
         let is_of = |guest: &PortIdx| {
+            let Some(owner) = owner(entry, tables) else { return false };
             // Between two guests of one worker it is tracked once, with whom it came from.
             *guest == owner
                 || is_home_of_both(tables, owner, *guest) && {
@@ -34,6 +35,16 @@ impl Filter {
     }
 }
 
+/// The guest on whose account a connection goes, if it is still in that network.
+pub fn owner(entry: &Entry, tables: &Tables) -> Option<PortIdx> {
+    let (port, zone) = (PortIdx(entry.guest()), NetIdx(entry.tuple(Direction::Original).zone));
+    is_in(tables.port(port)?, zone).then_some(port)
+}
+
+fn is_in(port: &PortEntry, zone: NetIdx) -> bool {
+    matches!(port.segments, Segments::Access(network) if network == zone)
+}
+
 fn is_home_of_both(tables: &Tables, one: PortIdx, other: PortIdx) -> bool {
     let home = |port| tables.port(port).map(|port| port.worker);
     home(one) == home(other)
@@ -43,7 +54,7 @@ fn is_home_of_both(tables: &Tables, one: PortIdx, other: PortIdx) -> bool {
 fn has(port: Option<&PortEntry>, zone: NetIdx, address: IpAddr) -> bool {
     let Some(port) = port.filter(|port| port.policy().is_some()) else { return false };
     let claims = port.guard.as_ref().map(|guard| &guard.claims);
-    matches!(port.segments, Segments::Access(network) if network == zone)
+    is_in(port, zone)
         && claims
             .is_some_and(|claims| claims.stations.iter().any(|station| claims.allows(station.mac, address)))
 }
@@ -121,7 +132,7 @@ impl Stations {
 /// an end has no say, and where the groups have changed and no packet has come since, by which they would be asked again.
 pub fn admitted<'t>(entry: &Entry, tables: &'t Tables, stations: &Stations) -> [Option<&'t RuleEntry>; 2] {
     let original = entry.tuple(Direction::Original);
-    let owner = PortIdx(entry.guest());
+    let Some(owner) = owner(entry, tables) else { return [None; 2] };
     let number = |way| (entry.data(way) & NUMBER).checked_sub(1);
     let numbers = [number(Direction::Original), number(Direction::Reply)];
     let policy = |port: PortIdx| tables.port(port).and_then(PortEntry::policy);
