@@ -21,7 +21,7 @@ use crate::control::server::Follow;
 use crate::control::view::{Problem, SecurityEvent, SecurityLine};
 use crate::dataplane::nat::live::protocol_name;
 use crate::dataplane::security::Side;
-use crate::dataplane::security::log::{Action, Line};
+use crate::dataplane::security::logbook::{Action, Line};
 use crate::types::Instant;
 use crate::worker::inspect::LogSink;
 
@@ -271,7 +271,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dataplane::security::log::Summary;
+    use crate::dataplane::security::logbook::Summary;
     use crate::stats::DropReason;
     use crate::tables::security::RuleEntry;
 

@@ -24,7 +24,7 @@ use crate::dataplane::gateway::Neighbour;
 use crate::dataplane::nat::Translator;
 use crate::dataplane::nat::live::{BindingFilter, Filter, Found};
 use crate::dataplane::security::Security;
-use crate::dataplane::security::log::Line;
+use crate::dataplane::security::logbook::Line;
 use crate::tables::Tables;
 use crate::types::{Instant, Mac, PortIdx, RouterIdx};
 

@@ -10,7 +10,7 @@ use nuswitch::dataplane::conntrack::{Direction, State, Why};
 use nuswitch::dataplane::nat::live::Filter;
 use nuswitch::dataplane::security::Side;
 use nuswitch::dataplane::security::live::{Stations, admitted};
-use nuswitch::dataplane::security::log::{Action, BURST, Line, RATE};
+use nuswitch::dataplane::security::logbook::{Action, BURST, Line, RATE};
 use nuswitch::stats::DropReason;
 use nuswitch::tables::PortEntry;
 use nuswitch::types::{NetIdx, RouterIdx};

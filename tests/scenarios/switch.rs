@@ -14,7 +14,7 @@ use nuswitch::daemon::trace::{Known, Live, Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
 use nuswitch::dataplane::nat::live::Filter;
 use nuswitch::dataplane::out::Out;
-use nuswitch::dataplane::security::log::Line;
+use nuswitch::dataplane::security::logbook::Line;
 use nuswitch::dataplane::serve::Punt;
 use nuswitch::dataplane::tracer::{Explain, Look};
 use nuswitch::dataplane::{Shard, process};

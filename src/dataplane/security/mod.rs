@@ -26,7 +26,7 @@
 
 mod hits;
 pub mod live;
-pub mod log;
+pub mod logbook;
 mod packet;
 
 use super::Shard;
@@ -49,7 +49,7 @@ use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use crate::wire::ethernet::{HEADER, IPV4};
 use crate::wire::{ipv4, protocol};
 pub use hits::Hits;
-use log::{Log, Scene};
+use logbook::{Log, Scene};
 use packet::{Facts, Quoted, Read, What, flow};
 
 /// What a worker remembers of the connections of guests whose ports it owns.
