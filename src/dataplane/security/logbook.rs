@@ -8,8 +8,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Side;
-use super::packet::{Facts, Read, What};
+use super::packet::{self, Facts, Read, What};
+use super::{Ends, Security, Side};
+use crate::frame::Frame;
 use crate::services::icmp::Bucket;
 use crate::stats::DropReason;
 use crate::tables::Tables;
@@ -182,5 +183,44 @@ impl Log {
     pub fn drain(&mut self, mut show: impl FnMut(Line)) -> u64 {
         self.lines.drain(..).for_each(&mut show);
         std::mem::take(&mut self.lost)
+    }
+}
+
+impl Security {
+    /// Logs a packet that is dropped, if the groups of the port that it is dropped for say so. Gives the reason back.
+    #[cold]
+    pub(super) fn refused(
+        &mut self,
+        ends: &Ends<'_>,
+        read: Option<&Read>,
+        reason: DropReason,
+        (tables, at): (&Tables, Instant),
+    ) -> DropReason {
+        let (from, to) = ((ends.from, ends.ports.0, Side::Egress), (ends.to, ends.ports.1, Side::Ingress));
+        let (policy, port, side) = match reason {
+            DropReason::SecurityEgress => from,
+            DropReason::SecurityIngress => to,
+            // On account of both: it is told once.
+            _ if from.0.is_some_and(|policy| policy.logs_dropped) => from,
+            _ => to,
+        };
+        if let Some(policy) = policy.filter(|policy| policy.logs_dropped) {
+            let scene = Scene { tables, network: ends.zone, at };
+            self.log.dropped((port, side), (policy, reason), read, scene);
+        }
+        reason
+    }
+
+    /// As [`Security::refused`], of a packet that is no part of its connection.
+    #[cold]
+    pub(super) fn unlike(
+        &mut self,
+        frame: &Frame,
+        ends: &Ends<'_>,
+        reason: DropReason,
+        at: (&Tables, Instant),
+    ) -> DropReason {
+        let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)).ok();
+        self.refused(ends, read.as_ref(), reason, at)
     }
 }

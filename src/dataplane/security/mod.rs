@@ -174,41 +174,6 @@ impl Security {
         Judge { ends, tables, tracker, hits, log, at, now: seconds(at), tracer }
     }
 
-    /// Logs a packet that is dropped, if the groups of the port that it is dropped for say so. Gives the reason back.
-    #[cold]
-    fn refused(
-        &mut self,
-        ends: &Ends<'_>,
-        read: Option<&Read>,
-        reason: DropReason,
-        (tables, at): (&Tables, Instant),
-    ) -> DropReason {
-        let (from, to) = ((ends.from, ends.ports.0, Side::Egress), (ends.to, ends.ports.1, Side::Ingress));
-        let (policy, port, side) = match reason {
-            DropReason::SecurityIngress => to,
-            _ if from.0.is_some() => from,
-            _ => to,
-        };
-        if let Some(policy) = policy.filter(|policy| policy.logs_dropped) {
-            let scene = Scene { tables, network: ends.zone, at };
-            self.log.dropped((port, side), (policy, reason), read, scene);
-        }
-        reason
-    }
-
-    /// As [`Security::refused`], of a packet that is no part of its connection.
-    #[cold]
-    fn unlike(
-        &mut self,
-        frame: &Frame,
-        ends: &Ends<'_>,
-        reason: DropReason,
-        at: (&Tables, Instant),
-    ) -> DropReason {
-        let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)).ok();
-        self.refused(ends, read.as_ref(), reason, at)
-    }
-
     /// Ends what is over. Fragments that wait no longer are to be released then.
     fn sweep(&mut self, now: Instant) {
         self.tracker.sweep(seconds(now), &mut |_, _| {});
