@@ -58,6 +58,11 @@ fn it_ends_by_itself_with_a_table_in_which_all_is_right() {
         "vlan_not_allowed",
         "world1 sees 198.19.0.100",
         "home3 is told its address and gateway",
+        "world1 > home2, port 80: let in",
+        "enters its receiver by a rule of security group web: ingress IPv4 tcp 80",
+        "world1 > home2, port 22: security_ingress",
+        "by no rule it enters its receiver; its security groups: default, web",
+        "home2 sends 5 packets as home1: dropped, spoofed_ip",
         "packet1 > packet2",
         "checks passed",
     ] {
@@ -98,9 +103,10 @@ fn outcome(child: Child) -> Value {
     let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(outcome["ok"], true);
     let tests = outcome["tests"].as_array().unwrap();
-    for name in
-        ["ping", "tunnels", "router", "boot", "isolated", "dropped", "trace", "tcp", "frames", "counters"]
-    {
+    for name in [
+        "ping", "tunnels", "router", "boot", "firewall", "isolated", "dropped", "trace", "tcp", "frames",
+        "counters",
+    ] {
         assert!(tests.iter().any(|test| test["test"] == name && test["ok"] == true), "{name}: {outcome:#}");
     }
     let find = |name: &str, what: &str| {
@@ -138,6 +144,13 @@ fn outcome(child: Child) -> Value {
     assert_eq!(find("ping", "boot: home3 > world1")["lost"], 0);
     let stranger = find("isolated", "world1 > home1");
     assert!(stranger["sent"].as_u64().unwrap() > 0 && stranger["received"] == 0, "{stranger}");
+    // What the guest's groups let in, what they do not, and a guest that pretends to be another.
+    for (what, sent, came) in
+        [("world1 > home2, port 80", 1, 1), ("world1 > home2, port 22", 1, 0), ("home2 as home1", 5, 0)]
+    {
+        let firewall = find("firewall", what);
+        assert!(firewall["sent"] == sent && firewall["received"] == came, "{firewall}");
+    }
     assert!(outcome["switch_of_host_2"].is_null());
     assert_clean(process);
     outcome

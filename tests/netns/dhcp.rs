@@ -248,7 +248,7 @@ fn nobody_else_is_served_and_nobody_else_is_asked() {
     let client = Client::udhcpc(&guest, "-n -t 2");
     let said = client.ends();
     assert!(said.contains("no lease, failing"), "{said}");
-    assert!(lab.drops("web", "dhcp_other_client") >= 2, "{}", lab.show_port("web"));
+    assert!(lab.drops("web", "spoofed_mac") >= 2, "{}", lab.show_port("web"));
     let heard: Vec<String> = heard.lines().into_iter().filter(|line| !line.is_empty()).collect();
     assert!(heard.is_empty(), "{heard:?}");
     lab.stop();

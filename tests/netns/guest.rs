@@ -244,8 +244,8 @@ fn a_guest_talks_reboots_and_is_replaced() {
 
     let mut lab = Lab::with_network(1500);
     let (tap, xdp) = (lab.host("a", Kind::Tap, 1), lab.host("b", Kind::Xdp, 2));
-    let keys = "network = \"blue\"";
-    lab.port("vm", keys, &format!("kind = \"guest\", name = \"nu-vm\", owner = \"{NOBODY}\""));
+    let keys = format!("network = \"blue\"\nmac_address = \"{QEMU_MAC}\"");
+    lab.port("vm", &keys, &format!("kind = \"guest\", name = \"nu-vm\", owner = \"{NOBODY}\""));
     lab.start();
 
     let mut guest = Guest::boot(&lab.ns, "nu-vm", directory.path());
@@ -395,5 +395,5 @@ fn a_guest_boots_by_itself_and_reaches_the_world() {
     guest.expect("DONE ");
     guest.does("! udhcpc -i eth0 -n -q -t 3 -T 1 -s /dhcp");
     let drops = lab.show_port("vm")["counters"]["drops"].clone();
-    assert!(drops.to_string().contains("dhcp"), "a strange MAC's requests are counted: {drops}");
+    assert!(drops.to_string().contains("spoofed_mac"), "a strange MAC's requests are counted: {drops}");
 }

@@ -13,6 +13,7 @@ macro_rules! needs_system {
     };
 }
 
+mod bad_guest;
 mod between;
 mod boot;
 mod change;

@@ -38,6 +38,10 @@ name = "green-v4"
 network = "green"
 cidr = "10.0.1.0/24"
 
+[[security_group]]
+name = "open"
+rules = [{ direction = "ingress" }, { direction = "egress" }]
+
 [[router]]
 name = "edge"
 interfaces = ["blue-v4", "blue-v6", "green-v4"]
@@ -75,7 +79,8 @@ impl Scene {
         ] {
             let interface =
                 format!("kind = \"tap\", name = \"eth0\", netns = \"{}\", address = true", ns.name);
-            lab.port(name, &format!("network = \"{network}\"\nfixed_ips = [{ips}]"), &interface);
+            let keys = format!("network = \"{network}\"\nfixed_ips = [{ips}]\nsecurity_groups = [\"open\"]");
+            lab.port(name, &keys, &interface);
         }
         veth(&lab.ns, "uplink", &world, "eth0", 1500);
         for address in ["203.0.113.1/24", "2001:db8:a::1/64"] {

@@ -295,7 +295,8 @@ fn a_floating_ip_moves_under_load() {
     let red = Namespace::new("red");
     let mut scene = Scene::new("xdp", "");
     let interface = format!("kind = \"tap\", name = \"eth0\", netns = \"{}\", address = true", red.name);
-    scene.lab.port("red", "network = \"red\"\nfixed_ips = [\"10.0.2.13\"]", &interface);
+    let keys = "network = \"red\"\nfixed_ips = [\"10.0.2.13\"]\nsecurity_groups = [\"open\"]";
+    scene.lab.port("red", keys, &interface);
     let mut scene = scene.start(&format!("{FLOATING}\n{OTHER}"));
     red.ip("route add default via 10.0.2.1");
     let Scene { lab, world, guest, web, green } = &mut scene;

@@ -145,7 +145,8 @@ fn hosts_find_the_mtu_of_a_small_network_behind_the_router() {
     let mut scene = Scene::new("packet", "");
     scene.lab.config = scene.lab.config.replace("\"green-v4\"]", "\"green-v4\", \"small-v4\", \"small-v6\"]");
     let interface = format!("kind = \"tap\", name = \"eth0\", netns = \"{}\", address = true", small.name);
-    let keys = "network = \"small\"\nfixed_ips = [\"10.0.3.14\", \"2001:db8:d::14\"]";
+    let keys =
+        "network = \"small\"\nfixed_ips = [\"10.0.3.14\", \"2001:db8:d::14\"]\nsecurity_groups = [\"open\"]";
     scene.lab.port("small", keys, &interface);
     let mut scene = scene.start(SMALL);
     small.ip("route add default via 10.0.3.1");

@@ -22,14 +22,15 @@ network_type = "flat"
 physical_network = "provider"
 "#;
 
-/// A switch whose provider network leaves by `uplink`, with a TAP host in each of its networks.
+/// A switch whose provider network leaves by `uplink`, with a TAP host in each of its networks, which may send from any MAC.
 fn leaf(driver: &str) -> (Lab, [Host; 3]) {
     let mut lab = Lab::new();
     lab.add(&format!(
         "[[physical_network]]\nname = \"provider\"\ninterface = \"uplink\"\ndriver = \"{driver}\"\n{NETWORKS}"
     ));
     let hosts = [("storage", 1), ("backup", 3), ("public", 5)].map(|(network, number)| {
-        lab.host_with(network, Kind::Tap, number, &format!("network = \"{network}\""), 1500)
+        let keys = format!("network = \"{network}\"\nport_security_enabled = false");
+        lab.host_with(network, Kind::Tap, number, &keys, 1500)
     });
     (lab, hosts)
 }

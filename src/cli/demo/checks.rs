@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::Running;
-use super::lab::{BLUE, GREEN, GUEST, Host, Kind, TRUNK};
+use super::lab::{BLUE, GREEN, GUEST, GUEST_MAC, Host, Kind, TRUNK};
 use super::ping::{self, Pings, Station, Wire};
 use super::rates::{self, Moved, Sniffer};
 use super::report::{self, Row, Unit};
@@ -33,7 +33,6 @@ pub(super) const LAG: Duration = Duration::from_secs(3);
 const LOSS: u64 = 100;
 /// The stations of our own.
 const TRUNK_MAC: Mac = Mac([2, 0, 0, 0, 0, 8]);
-const GUEST_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 const TRUNK_BLUE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 80);
 const TRUNK_OPEN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 80);
 const GUEST_OPEN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 90);
@@ -230,7 +229,7 @@ impl Running {
     fn try_dropping(&self) -> anyhow::Result<(Row, String)> {
         let green = self.lab.host("green1").context("no host green1")?;
         let (mut trunk, mut sniffer) = (self.trunk()?, Sniffer::open(green)?);
-        let before = self.drops()?.map_or(0, |drop| drop.count);
+        let before = self.strange_vlans()?.map_or(0, |drop| drop.count);
         for _ in 0..UNWANTED {
             let target = green.address;
             trunk
@@ -238,7 +237,7 @@ impl Running {
         }
         let begin = Instant::now();
         let drop = loop {
-            match self.drops()? {
+            match self.strange_vlans()? {
                 Some(drop) if drop.count - before >= UNWANTED => break drop,
                 _ if begin.elapsed() > LAG => anyhow::bail!("they are not counted as dropped"),
                 _ => sleep(Duration::from_millis(5)),
@@ -261,9 +260,14 @@ impl Running {
     }
 
     /// What the trunk dropped because of its VLAN.
-    fn drops(&self) -> anyhow::Result<Option<view::Drop>> {
-        let drops: Vec<view::Drop> = self.switch.client.get_key("/v1/drops", "drops")?;
-        Ok(drops.into_iter().find(|drop| drop.port == "trunk" && drop.reason == "vlan_not_allowed"))
+    fn strange_vlans(&self) -> anyhow::Result<Option<view::Drop>> {
+        let is = |drop: &view::Drop| drop.port == "trunk" && drop.reason == "vlan_not_allowed";
+        Ok(self.drops()?.into_iter().find(is))
+    }
+
+    /// What the switch has dropped.
+    pub(super) fn drops(&self) -> anyhow::Result<Vec<view::Drop>> {
+        Ok(self.switch.client.get_key("/v1/drops", "drops")?)
     }
 
     /// Asks the switch what it would do with a frame.
@@ -272,8 +276,7 @@ impl Running {
         let Some(blue) = self.lab.host("blue1") else { return Ok(()) };
         let words = format!("eth src={TRUNK_MAC} dst={} vlan={BLUE}", blue.mac()?);
         let frame = frame_spec::parse(&format!("{words} len=46"))?;
-        let request = TraceRequest { port: "trunk".to_owned(), frame: hex::encode(&frame) };
-        let answer: view::Trace = self.switch.client.post("/v1/trace", &request)?;
+        let answer = self.ask_trace("trunk", &frame)?;
         self.report.say("\n  $ nuswitch trace --port trunk eth src=… dst=… vlan=100")?;
         for line in trace::render(&answer, &frame).lines() {
             for line in report::wrap(line) {
@@ -293,6 +296,12 @@ impl Running {
             value: None,
             wrong: (!right).then(|| format!("it would go to {goal:?}, not to blue1 alone")),
         })?)
+    }
+
+    /// What the switch would do with a frame.
+    pub(super) fn ask_trace(&self, port: &str, frame: &[u8]) -> anyhow::Result<view::Trace> {
+        let request = TraceRequest { port: port.to_owned(), frame: hex::encode(frame) };
+        Ok(self.switch.client.post("/v1/trace", &request)?)
     }
 
     /// TCP and frames over each kind of port and between the sites, and over the kernel's bridge to compare with.

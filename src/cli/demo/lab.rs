@@ -56,6 +56,8 @@ pub(super) const TRUNK: (&str, &str) = ("trunk0", "trunk1");
 const ASKS_MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 /// The TAP of the guest.
 pub(super) const GUEST: &str = "guest0";
+/// The MAC of that guest.
+pub(super) const GUEST_MAC: Mac = Mac([2, 0, 0, 0, 0, 9]);
 
 /// The networks in tunnels.
 const TUNNELLED: [(&str, u32); 2] = [("red", RED), ("grey", GREY)];
@@ -345,7 +347,7 @@ impl Lab {
     }
 
     /// The configuration of the switch at a site.
-    pub(super) fn config(&self, site: Site, control: &str) -> String {
+    pub(super) fn config(&self, site: Site, control: &str) -> anyhow::Result<String> {
         let mut text = format!("# A switch of `nuswitch demo`.\n\n[switch]\ncontrol = \"{control}\"\n");
         text.push_str(&self.overlay(site));
         if site == Site::One {
@@ -368,14 +370,11 @@ impl Lab {
                 "\n[[port]]\nname = \"{name}\"\nnetwork = \"{network}\"\ninterface = {{ {interface} }}\n"
             ));
             if *network == HOME {
-                text.push_str(&format!("fixed_ips = [\"{address}\"]\n"));
-            }
-            if let Some(mac) = host.asks {
-                text.push_str(&format!("mac_address = \"{mac}\"\n"));
+                text.push_str(&guest(host)?);
             }
         }
         if site == Site::Two {
-            return text;
+            return Ok(text);
         }
         text.push_str(&format!(
             "\n[[port]]\nname = \"trunk\"\ntrunk = {{ physical_network = \"lab\", native = \"open\", allowed = [\"{BLUE}\"] }}\n\
@@ -384,10 +383,11 @@ impl Lab {
         ));
         if self.can.no_tap.is_none() {
             text.push_str(&format!(
-                "\n[[port]]\nname = \"guest\"\nnetwork = \"open\"\ninterface = {{ kind = \"guest\", name = \"{GUEST}\" }}\n"
+                "\n[[port]]\nname = \"guest\"\nnetwork = \"open\"\nmac_address = \"{GUEST_MAC}\"\n\
+                 interface = {{ kind = \"guest\", name = \"{GUEST}\" }}\n"
             ));
         }
-        text
+        Ok(text)
     }
 
     /// The tunnels to the other site, and the networks in them.
@@ -410,6 +410,19 @@ impl Lab {
     pub(super) fn underlay(&self) -> &'static str {
         if self.can.no_xdp.is_none() { Kind::Xdp.name() } else { Kind::Packet.name() }
     }
+}
+
+/// What the switch knows of a guest behind the router, and holds it to: its addresses, and who may reach it.
+fn guest(host: &Host) -> anyhow::Result<String> {
+    let mac = match (host.asks, host.kind) {
+        (Some(mac), _) => Some(mac),
+        // The switch makes it, with the MAC of the port.
+        (None, Kind::Tap) => None,
+        (None, _) => Some(host.mac()?),
+    };
+    let mac = mac.map_or_else(String::new, |mac| format!("mac_address = \"{mac}\"\n"));
+    let groups = if host.name == BOOTS { "" } else { "security_groups = [\"default\", \"web\"]\n" };
+    Ok(format!("fixed_ips = [\"{}\"]\n{mac}port_security_enabled = true\n{groups}", host.address))
 }
 
 /// The physical network and what is on it.
@@ -448,6 +461,13 @@ name = "{HOME}"
 network = "{HOME}"
 cidr = "10.0.0.0/24"
 gateway_ip = "{GATEWAY}"
+
+[[security_group]]
+name = "web"
+rules = [
+    {{ direction = "ingress", protocol = "tcp", ports = {inner}, description = "the web, from everywhere" }},
+    {{ direction = "ingress", protocol = "icmp" }},
+]
 
 [[router]]
 name = "edge"

@@ -5,6 +5,7 @@
 
 mod boot;
 mod checks;
+mod firewall;
 mod lab;
 mod ping;
 mod rates;
@@ -99,6 +100,7 @@ impl Running {
         self.tunnels()?;
         self.router()?;
         self.boot()?;
+        self.firewall()?;
         self.isolation()?;
         self.dropping()?;
         self.trace()?;

@@ -149,12 +149,15 @@ impl Report {
     }
 }
 
-/// A line in pieces that fit a terminal, broken behind a comma, further ones indented.
+/// A line in pieces that fit a terminal, broken between words, further ones indented.
 pub(super) fn wrap(line: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for part in line.split_inclusive(", ") {
+    for part in line.split_inclusive(' ') {
         match lines.last_mut() {
-            Some(last) if last.chars().count() + part.trim_end().chars().count() < WIDTH - 2 => {
+            Some(last)
+                if last.trim().is_empty()
+                    || last.chars().count() + part.trim_end().chars().count() < WIDTH - 2 =>
+            {
                 last.push_str(part)
             }
             _ => lines.push(format!("        {part}")),

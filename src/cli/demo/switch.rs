@@ -102,10 +102,10 @@ impl Switch {
     pub(super) fn start(
         directory: PathBuf,
         netns: Option<&Netns>,
-        config: impl Fn(&str) -> String,
+        config: impl Fn(&str) -> anyhow::Result<String>,
     ) -> anyhow::Result<Switch> {
         let (control, file) = (directory.join("control.sock"), directory.join("lab.toml"));
-        fs::write(&file, config(&control.display().to_string()))?;
+        fs::write(&file, config(&control.display().to_string())?)?;
         let log = File::create(directory.join("log"))?;
         let mut command = Command::new("/proc/self/exe");
         command.args(["run", "--config"]).arg(&file).env_remove("NOTIFY_SOCKET");

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{Look, Place, neighbour};
 use crate::dataplane::check::{least_transport, walk_v6};
+use crate::services::SERVICE_V4;
 use crate::stats::DropReason;
 use crate::wire::ipv4::{FRAGMENT_OFFSET, Ipv4};
 use crate::wire::{Malformed, dhcp4, dhcp6, protocol};
@@ -62,13 +63,17 @@ pub(super) fn v4(look: &Look<'_>, packet: &[u8], len: usize) -> Result<Place, Dr
     Ok(Place { transport: at, protocol, is_fixed: false })
 }
 
-/// What a host sends that has no address yet (RFC 2131, 4.1; RFC 3376, 4.2.13).
+/// What a host sends that has no address yet (RFC 2131, 4.1; RFC 3376, 4.2.13), or is told to give up the one that it has: it asks
+/// from there to have it longer (RFC 2131, 4.4.5), and the answer is no. That goes to no guest and through no router.
 fn is_new_v4(header: &Ipv4<'_>, transport: &[u8]) -> bool {
-    header.source() == Ipv4Addr::UNSPECIFIED
-        && !header.is_fragment()
+    let is_new = header.source() == Ipv4Addr::UNSPECIFIED;
+    let asks_here = [Ipv4Addr::BROADCAST, SERVICE_V4].contains(&header.destination());
+    !header.is_fragment()
         && match header.protocol() {
-            protocol::UDP => ports(transport) == Some((dhcp4::CLIENT_PORT, dhcp4::SERVER_PORT)),
-            protocol => protocol == protocol::IGMP,
+            protocol::UDP => {
+                (is_new || asks_here) && ports(transport) == Some((dhcp4::CLIENT_PORT, dhcp4::SERVER_PORT))
+            }
+            protocol => is_new && protocol == protocol::IGMP,
         }
 }
 
