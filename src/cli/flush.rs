@@ -12,10 +12,12 @@ const EXAMPLES: &str = "\
 Examples:
   nuswitch flush conntrack --guest web1           all connections of one guest
   nuswitch flush conntrack --router edge --protocol udp --port 53
-  nuswitch flush conntrack                        all connections of all routers
+  nuswitch flush conntrack --network blue         what security groups let guests of blue have
+  nuswitch flush conntrack                        all connections of all routers and guests
 
 `nuswitch show conntrack` with the same options tells beforehand which ones these are. Guests and the world
-are not told; a packet of a connection that was removed is treated as the first of one.";
+are not told; a packet of a connection that was removed is treated as the first of one: security groups
+judge it anew.";
 
 /// Remove what the switch remembers.
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub(super) struct Flush {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Tracked connections of routers; what they were translated to is free for others
+    /// Tracked connections, of routers and of guests; what they were translated to is free for others
     #[command(after_help = EXAMPLES)]
     Conntrack(Filter),
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::view::{
-    Binding, Connection, Drop, FdbEntry, FloatingIp, Lease, Neighbour, Network, Port, PortForwarding,
-    Problem, Route, Router, Subnet,
+    AddressGroup, Binding, Connection, Drop, FdbEntry, FloatingIp, Lease, Neighbour, Network, Port,
+    PortForwarding, Problem, Route, Router, SecurityGroup, SecurityGroupRule, Subnet,
 };
 use crate::types::Mac;
 
@@ -31,6 +31,7 @@ impl Resource for Network {
         "mtu",
         "mac_limit",
         "dns_domain",
+        "port_security_enabled",
         "macs",
         "status",
     ];
@@ -50,8 +51,10 @@ impl Resource for Port {
         "status",
         "status_reason",
         "admin_state_up",
+        "port_security_enabled",
     ];
-    const COMPOUNDS: &[&str] = &["trunk", "interface", "extra_dhcp_opts", "counters"];
+    const COMPOUNDS: &[&str] =
+        &["trunk", "interface", "extra_dhcp_opts", "security_groups", "allowed_address_pairs", "counters"];
 }
 
 impl Resource for FdbEntry {
@@ -153,8 +156,43 @@ impl Resource for Neighbour {
 
 impl Resource for Connection {
     const COLLECTION: &str = "conntrack";
-    const SCALARS: &[&str] = &["router", "worker", "protocol", "state", "inbound", "expires_in", "guest"];
-    const COMPOUNDS: &[&str] = &["original", "translated", "reply", "packets", "bytes"];
+    const SCALARS: &[&str] =
+        &["router", "network", "worker", "protocol", "state", "inbound", "expires_in", "guest"];
+    const COMPOUNDS: &[&str] =
+        &["original", "translated", "reply", "egress_rule", "ingress_rule", "packets", "bytes"];
+}
+
+impl Resource for SecurityGroup {
+    const COLLECTION: &str = "security_groups";
+    const SCALARS: &[&str] = &["id", "name", "description", "stateful", "log"];
+    const COMPOUNDS: &[&str] = &["security_group_rules", "ports", "members"];
+}
+
+impl Resource for SecurityGroupRule {
+    const COLLECTION: &str = "security_group_rules";
+    const SCALARS: &[&str] = &[
+        "id",
+        "security_group_id",
+        "security_group",
+        "direction",
+        "ethertype",
+        "protocol",
+        "port_range_min",
+        "port_range_max",
+        "remote_ip_prefix",
+        "remote_group_id",
+        "remote_group",
+        "remote_address_group_id",
+        "remote_address_group",
+        "description",
+    ];
+    const COMPOUNDS: &[&str] = &[];
+}
+
+impl Resource for AddressGroup {
+    const COLLECTION: &str = "address_groups";
+    const SCALARS: &[&str] = &["id", "name", "description"];
+    const COMPOUNDS: &[&str] = &["addresses"];
 }
 
 impl Resource for Binding {

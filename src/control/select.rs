@@ -56,6 +56,8 @@ fn begins(id: Uuid, text: &str) -> bool {
 pub struct ConnectionFilter {
     /// Names or IDs of routers.
     pub routers: Vec<String>,
+    /// Names or IDs of networks whose guests' connections they are; with routers: either.
+    pub networks: Vec<String>,
     /// Names or numbers of IP protocols.
     pub protocols: Vec<String>,
     /// Where the first packet came from, before or after translation.
@@ -95,11 +97,12 @@ pub trait Pick: Default {
 }
 
 impl Pick for ConnectionFilter {
-    const NAMES: &str = "router, protocol, source, destination, port, state, guest";
+    const NAMES: &str = "router, network, protocol, source, destination, port, state, guest";
 
     fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
         match name {
             "router" => self.routers.push(value.to_owned()),
+            "network" => self.networks.push(value.to_owned()),
             "protocol" => self.protocols.push(value.to_owned()),
             "source" => self.sources.push(prefix(name, value)?),
             "destination" => self.destinations.push(prefix(name, value)?),
@@ -292,12 +295,13 @@ mod tests {
 
     #[test]
     fn a_query_is_read_whole() {
-        let text = "router=edge&protocol=udp&protocol=6&source=10.0.0.7/24&destination=203.0.113.1&port=53&state=replied";
+        let text = "router=edge&network=blue&protocol=udp&protocol=6&source=10.0.0.7/24&destination=203.0.113.1&port=53&state=replied";
         let page =
             PageQuery::<ConnectionFilter>::parse(&query(&format!("{text}&limit=7&marker=1.4097"))).unwrap();
         let net = |text: &str| text.parse::<IpNet>().unwrap();
         let expected = ConnectionFilter {
             routers: vec!["edge".into()],
+            networks: vec!["blue".into()],
             protocols: vec!["udp".into(), "6".into()],
             sources: vec![net("10.0.0.0/24")],
             destinations: vec![net("203.0.113.1/32")],

@@ -1,12 +1,13 @@
 //! The switch's side of the control socket. It runs on the daemon's control thread (a current-thread runtime) and asks
 //! the switch through [`Switch`].
 //!
-//! Bounds: 64 connections, of which 16 may be captures and 16 may follow connections of routers; 1 MiB of request body; 10 s to send a request's headers, the
+//! Bounds: 64 connections, of which 16 may be captures and 16 may follow connections or the security log; 1 MiB of request body; 10 s to send a request's headers, the
 //! next request or a body. Who may open the socket may do everything: its file's mode and group are the protection, so
 //! a client that keeps connections busy harms other clients of the socket only, never the traffic.
 
 mod guest;
 mod router;
+mod security;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -64,7 +65,7 @@ pub struct Capture {
 /// What the server asks of the switch. Ports are passed by name, and were there a moment ago.
 pub trait Switch: Send + Sync + 'static {
     /// The process and its workers.
-    fn status(&self) -> Status;
+    fn status(&self) -> impl Future<Output = Status> + Send;
 
     /// All networks.
     fn networks(&self) -> Vec<Network>;
@@ -89,6 +90,21 @@ pub trait Switch: Send + Sync + 'static {
 
     /// All routers, with what they are doing.
     fn routers(&self) -> impl Future<Output = Result<Vec<view::Router>, Problem>> + Send;
+
+    /// All security groups.
+    fn security_groups(&self) -> Vec<view::SecurityGroup>;
+
+    /// All address groups.
+    fn address_groups(&self) -> Vec<view::AddressGroup>;
+
+    /// The rules in force at a port.
+    fn port_rules(&self, port: &str) -> impl Future<Output = Result<view::PortRules, Problem>> + Send;
+
+    /// What security groups log from now on; without `follow` what they have logged of late.
+    ///
+    /// # Errors
+    /// 503: the switch stops.
+    fn security_log(&self, follow: bool) -> Result<Follow<view::SecurityEvent>, Problem>;
 
     /// All subnets.
     fn subnets(&self) -> Vec<view::Subnet>;
@@ -264,6 +280,7 @@ fn router<S: Switch>(switch: Arc<S>) -> Router {
         .route("/v1/capture/{port}", get(capture::<S>))
         .merge(guest::routes())
         .merge(router::routes())
+        .merge(security::routes())
         .fallback(nothing_there)
         .method_not_allowed_fallback(wrong_method)
         .with_state(App {
@@ -301,6 +318,9 @@ async fn resources() -> Json<Value> {
         resource("subnet", "subnets"),
         resource("router", "routers"),
         resource("floatingip", "floatingips"),
+        resource("security_group", "security-groups"),
+        resource("security_group_rule", "security-group-rules"),
+        resource("address_group", "address-groups"),
     ]}))
 }
 
@@ -334,7 +354,7 @@ async fn port<S: Switch>(State(app): State<App<S>>, Path(name): Path<String>, qu
 }
 
 async fn status<S: Switch>(State(app): State<App<S>>) -> Json<Status> {
-    Json(app.switch.status())
+    Json(app.switch.status().await)
 }
 
 async fn tunnels<S: Switch>(State(app): State<App<S>>) -> Json<Tunnels> {

@@ -25,9 +25,11 @@ use crate::stats::{DropReason, PortCounters, PortSnapshot};
 
 mod guest;
 mod router;
+mod security;
 
 pub(crate) use guest::*;
 pub(crate) use router::*;
+pub(crate) use security::*;
 
 #[derive(Default)]
 struct Fake {
@@ -36,6 +38,7 @@ struct Fake {
     captures: Mutex<Vec<FakeCapture>>,
     flushed: Mutex<Vec<ConnectionFilter>>,
     followers: Mutex<Vec<(mpsc::Sender<ConnectionEvent>, Arc<AtomicU64>)>>,
+    log: Mutex<Option<mpsc::Sender<SecurityEvent>>>,
 }
 
 struct FakeCapture {
@@ -55,6 +58,7 @@ fn fake_network(name: &str, vlan: u32) -> Network {
         mtu: 1500,
         mac_limit: 8192,
         dns_domain: None,
+        port_security_enabled: true,
         macs: 2,
         status: State::Active,
     }
@@ -85,6 +89,9 @@ fn fake_port(name: &str, id: u128) -> Port {
         status_reason: None,
         admin_state_up: true,
         extra_dhcp_opts: Vec::new(),
+        port_security_enabled: true,
+        security_groups: vec![Uuid::from_u128(50)],
+        allowed_address_pairs: Vec::new(),
         counters: counters.snapshot(),
     }
 }
@@ -197,11 +204,41 @@ impl Switch for Fake {
         Ok(Follow { events, missed })
     }
 
-    fn status(&self) -> Status {
+    fn security_groups(&self) -> Vec<SecurityGroup> {
+        fake_security_groups()
+    }
+
+    fn address_groups(&self) -> Vec<AddressGroup> {
+        vec![fake_address_group()]
+    }
+
+    async fn port_rules(&self, port: &str) -> Result<PortRules, Problem> {
+        Ok(PortRules { port: port.into(), ..fake_port_rules() })
+    }
+
+    fn security_log(&self, follow: bool) -> Result<Follow<SecurityEvent>, Problem> {
+        let (sender, events) = mpsc::channel(8);
+        sender.try_send(fake_security_event()).unwrap();
+        if follow {
+            *self.log.lock().unwrap() = Some(sender);
+        }
+        Ok(Follow { events, missed: Arc::new(AtomicU64::new(0)) })
+    }
+
+    async fn status(&self) -> Status {
         let (version, config) = ("0.1.0".into(), "lab.toml".into());
         let metadata = [("requests_2xx".to_owned(), 7)].into();
         let (pid, workers) = (std::process::id(), Vec::new());
-        Status { version, pid, uptime_seconds: 5, config, epoch: 1, workers, metadata }
+        Status {
+            version,
+            pid,
+            uptime_seconds: 5,
+            config,
+            epoch: 1,
+            workers,
+            metadata,
+            security: fake_nat().trackers,
+        }
     }
 
     fn networks(&self) -> Vec<Network> {
@@ -428,7 +465,8 @@ fn resources_are_listed_filtered_and_shown() {
     let tunnels: Tunnels = client.get("/v1/tunnels").unwrap();
     assert_eq!(tunnels, fake_tunnels());
     let status: Status = client.get("/v1/status").unwrap();
-    assert_eq!(status, switch.switch.status());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(status, runtime.block_on(switch.switch.status()));
 }
 
 /// Every field of an object can be asked for, and all that are plain can be filtered by.

@@ -5,6 +5,7 @@
 
 mod guest;
 mod router;
+mod security;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::stats::PortSnapshot;
 use crate::types::Mac;
 pub use guest::*;
 pub use router::*;
+pub use security::*;
 
 /// The process: `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,8 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// What the metadata service has counted since the start, by names that stay; what is zero is left out.
     pub metadata: BTreeMap<String, u64>,
+    /// Guests' connections, which security groups go by: a line for each worker that tracks some.
+    pub security: Vec<TrackerStats>,
 }
 
 /// What a worker is doing.
@@ -105,6 +109,8 @@ pub struct Network {
     pub mac_limit: u32,
     /// The domain that guests are told, without a dot at its end.
     pub dns_domain: Option<String>,
+    /// Whether its `tap` and `guest` ports that do not say it have port security.
+    pub port_security_enabled: bool,
     /// Learned MACs now.
     pub macs: u32,
     /// Always active: a network has no device of its own that could fail.
@@ -131,6 +137,7 @@ impl Network {
             mtu: network.mtu,
             mac_limit: network.mac_limit,
             dns_domain: network.dns_domain.clone(),
+            port_security_enabled: network.port_security_enabled,
             macs,
             status: State::Active,
         }
@@ -215,6 +222,12 @@ pub struct Port {
     pub admin_state_up: bool,
     /// Options that DHCP gives its guest besides, or instead of what it would give.
     pub extra_dhcp_opts: Vec<ExtraDhcpOpt>,
+    /// Whether its guest is held to its own addresses; else it is trusted.
+    pub port_security_enabled: bool,
+    /// IDs of its security groups.
+    pub security_groups: Vec<Uuid>,
+    /// What its guest may send from besides its own.
+    pub allowed_address_pairs: Vec<AddressPair>,
     /// Since the port was made.
     pub counters: PortSnapshot,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::devices::{Failure, Opened, fits};
 use super::state::{Slot, State};
-use super::{guests, leases};
+use super::{guests, leases, security_log};
 use crate::control::view::{Diagnostic, Problem, ReloadReport};
 use crate::model::{self, AttachmentKey, Device, Interface, Model, diff};
 use crate::ports::{Caps, Remains, at_once};
@@ -55,6 +55,8 @@ impl State {
         }
         self.check_kept_underlay(&diff.changed, &new)?;
         let guests = guests::guests(&new)?;
+        // Anew with each reload, so that the old one can be moved away before.
+        let log = security_log::open(new.switch.security_log.as_deref())?;
         let closing: Vec<AttachmentKey> = diff.removed.iter().chain(&diff.reopened).cloned().collect();
         let opening: Vec<AttachmentKey> = diff.added.iter().chain(&diff.reopened).cloned().collect();
         let taken: HashSet<_> =
@@ -92,6 +94,7 @@ impl State {
         }
         self.model = new;
         self.guests = guests;
+        self.security_log.write_to(log);
         self.publish();
         // Only by a change that succeeds: leases of a network that is gone are lost.
         self.slow_path.configure_leases(leases::networks(&self.model, &self.places));

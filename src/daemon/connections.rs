@@ -10,16 +10,19 @@ use super::routers::mappings;
 use super::state::{Daemon, State};
 use crate::control::select::{BindingFilter, ConnectionFilter, Marker, Page};
 use crate::control::server::Follow;
-use crate::control::view::{Binding, Connection, ConnectionEvent, Ends, Nat, Pool, Problem, TrackerStats};
+use crate::control::view::{
+    AdmittedBy, Binding, Connection, ConnectionEvent, Ends, Nat, Pool, Problem, TrackerStats,
+};
 use crate::dataplane::conntrack::journal::Happened;
-use crate::dataplane::conntrack::{self, Direction, Entry, Tuple, Why, binding};
+use crate::dataplane::conntrack::{self, Direction, Entry, Stats, Tuple, Why, binding};
 use crate::dataplane::nat::live::{self, guest_of, has_ports, protocol_name, protocol_number};
+use crate::dataplane::security::live::{Stations, admitted, owner};
 use crate::model::AttachmentKey;
 use crate::tables::Tables;
 use crate::tables::tunnel::key_address;
-use crate::types::{PortIdx, RouterIdx, WorkerIdx};
+use crate::types::{NetIdx, PortIdx, RouterIdx, WorkerIdx};
 use crate::wire::protocol;
-use crate::worker::inspect::{Answer, Event, Facts, Follower, Question, STEP};
+use crate::worker::inspect::{Answer, Event, Facts, Follower, GUESTS, Question, STEP};
 
 /// Events of a worker that may wait for one who follows.
 const FOLLOW_DEPTH: usize = 4096;
@@ -60,10 +63,13 @@ impl Daemon {
             let (filter, into) = (filter.clone(), Vec::with_capacity(STEP as usize));
             Question::Connections { from, filter, into }
         };
+        let mut stations = Known::default();
         let view = |worker, answer: Answer| {
             let Facts::Connections(entries) = &answer.facts else { return Vec::new() };
-            let view =
-                |(at, entry): &(u32, Entry)| (*at, connection(worker, entry, &answer.tables, answer.now));
+            let view = |(at, entry): &(u32, Entry)| {
+                let whose = if *at >= GUESTS { Whose::Guest(&mut stations) } else { Whose::Router };
+                (*at, connection((worker, whose), entry, &answer.tables, answer.now))
+            };
             entries.iter().map(view).collect()
         };
         self.list(from, limit, ask, view).await
@@ -93,7 +99,7 @@ impl Daemon {
         from: Option<Marker>,
         limit: usize,
         ask: impl Fn(u32) -> Question,
-        view: impl Fn(u16, Answer) -> Vec<(u32, T)>,
+        mut view: impl FnMut(u16, Answer) -> Vec<(u32, T)>,
     ) -> Result<Page<T>, Problem> {
         let Marker { mut worker, mut place } = from.unwrap_or(Marker { worker: 0, place: 0 });
         let mut items = Vec::new();
@@ -139,6 +145,7 @@ impl Daemon {
             state.workers.follow(WorkerIdx(worker), follower);
             let told = told.clone();
             tokio::spawn(async move {
+                let mut stations = Known::default();
                 loop {
                     // Who listens may leave while nothing happens.
                     let event = tokio::select! {
@@ -146,7 +153,7 @@ impl Daemon {
                         () = told.closed() => None,
                     };
                     let Some(event) = event else { return };
-                    if told.send(tell(worker, &event)).await.is_err() {
+                    if told.send(tell(worker, &event, &mut stations)).await.is_err() {
                         return;
                     }
                 }
@@ -161,19 +168,7 @@ impl Daemon {
         for worker in 0..self.workers() {
             let answer = self.ask(WorkerIdx(worker), Question::Tracker).await?;
             let Facts::Tracker(Some((connections, bindings, stats))) = answer.facts else { continue };
-            nat.trackers.push(TrackerStats {
-                worker: worker.into(),
-                connections,
-                max_connections,
-                bindings,
-                created: stats.created,
-                expired: stats.expired,
-                guest_limit: stats.guest_limit,
-                full: stats.full,
-                removed: stats.removed,
-                refused: stats.refused,
-                invalid: stats.invalid,
-            });
+            nat.trackers.push(tracker_stats(worker, (connections, max_connections), bindings, &stats));
             for slot in (0..answer.tables.routers.len()).filter_map(|slot| u16::try_from(slot).ok()) {
                 let answer = self.ask(WorkerIdx(worker), Question::Pool(RouterIdx(slot))).await?;
                 nat.pools.extend(pools(RouterIdx(slot), &answer));
@@ -181,6 +176,41 @@ impl Daemon {
         }
         nat.pools.sort_by(|a, b| (&a.router, a.address).cmp(&(&b.router, b.address)));
         Ok(nat)
+    }
+
+    /// What the trackers of guests' connections have done; workers without one are left out, and those that have ended.
+    pub(super) async fn guest_trackers(&self) -> Vec<TrackerStats> {
+        let max_connections = self.state().workers.tables().conntrack.max_entries;
+        let mut trackers = Vec::new();
+        for worker in 0..self.workers() {
+            if let Ok(answer) = self.ask(WorkerIdx(worker), Question::GuestTracker).await
+                && let Facts::Tracker(Some((connections, _, stats))) = answer.facts
+            {
+                trackers.push(tracker_stats(worker, (connections, max_connections), 0, &stats));
+            }
+        }
+        trackers
+    }
+}
+
+fn tracker_stats(
+    worker: u16,
+    (connections, max_connections): (u32, u32),
+    bindings: u32,
+    stats: &Stats,
+) -> TrackerStats {
+    TrackerStats {
+        worker: worker.into(),
+        connections,
+        max_connections,
+        bindings,
+        created: stats.created,
+        expired: stats.expired,
+        guest_limit: stats.guest_limit,
+        full: stats.full,
+        removed: stats.removed,
+        refused: stats.refused,
+        invalid: stats.invalid,
     }
 }
 
@@ -218,6 +248,18 @@ impl State {
         names.iter().map(slot).collect()
     }
 
+    fn networks(&self, names: &[String]) -> Result<Vec<NetIdx>, Problem> {
+        let slot = |wanted: &String| {
+            let is = |network: &&crate::model::Network| {
+                network.name == *wanted || network.id.to_string() == *wanted
+            };
+            let network = self.model.networks.iter().find(is);
+            let slot = network.and_then(|network| self.places.networks.get(&network.name));
+            slot.map(NetIdx).ok_or_else(|| Problem::not_found("Network", wanted))
+        };
+        names.iter().map(slot).collect()
+    }
+
     fn guests(&self, names: &[String]) -> Result<Vec<PortIdx>, Problem> {
         let slot = |wanted: &String| {
             let is = |port: &&crate::model::Port| port.name == *wanted || port.id.to_string() == *wanted;
@@ -237,6 +279,7 @@ impl State {
         };
         Ok(live::Filter {
             routers: self.routers(&wanted.routers)?,
+            networks: self.networks(&wanted.networks)?,
             protocols: protocols(&wanted.protocols)?,
             sources: wanted.sources.clone(),
             destinations: wanted.destinations.clone(),
@@ -265,8 +308,9 @@ fn protocols(names: &[String]) -> Result<Vec<u8>, Problem> {
     names.iter().map(number).collect()
 }
 
-fn tell(worker: u16, event: &Event) -> ConnectionEvent {
-    let connection = connection(worker, &event.entry, &event.tables, event.now);
+fn tell(worker: u16, event: &Event, stations: &mut Known) -> ConnectionEvent {
+    let whose = if event.of_guest { Whose::Guest(stations) } else { Whose::Router };
+    let connection = connection((worker, whose), &event.entry, &event.tables, event.now);
     match event.what {
         Happened::New => ConnectionEvent::New { connection },
         Happened::Changed => ConnectionEvent::Changed { connection },
@@ -282,15 +326,50 @@ fn tell(worker: u16, event: &Event) -> ConnectionEvent {
     }
 }
 
+/// Who has which address, of the tables that were asked about last.
+#[derive(Default)]
+struct Known {
+    epoch: Option<u64>,
+    stations: Stations,
+}
+
+impl Known {
+    fn of(&mut self, tables: &Tables) -> &Stations {
+        if self.epoch != Some(tables.epoch) {
+            *self = Known { epoch: Some(tables.epoch), stations: Stations::of(tables) };
+        }
+        &self.stations
+    }
+}
+
+/// Whose a connection is: what its zone and its guest's number mean.
+enum Whose<'k> {
+    Router,
+    Guest(&'k mut Known),
+}
+
 fn router_name(tables: &Tables, zone: u16) -> String {
     tables.router(RouterIdx(zone)).map_or_else(String::new, |router| router.name.to_string())
 }
 
-fn connection(worker: u16, entry: &Entry, tables: &Tables, now: u32) -> Connection {
+fn connection((worker, whose): (u16, Whose<'_>), entry: &Entry, tables: &Tables, now: u32) -> Connection {
     let [original, reply] = [Direction::Original, Direction::Reply].map(|direction| entry.tuple(direction));
-    let guest = guest_of(entry, tables).and_then(|port| tables.port(port));
+    let (router, network, guest, rules) = match whose {
+        Whose::Router => (Some(router_name(tables, original.zone)), None, guest_of(entry, tables), [None; 2]),
+        Whose::Guest(known) => {
+            let network = tables.network(NetIdx(original.zone));
+            let network = network.map_or_else(String::new, |network| network.name.to_string());
+            let rules = admitted(entry, tables, known.of(tables));
+            (None, Some(network), owner(entry, tables), rules)
+        }
+    };
+    let guest = guest.and_then(|port| tables.port(port));
+    let [egress_rule, ingress_rule] = rules.map(|rule| {
+        rule.map(|rule| AdmittedBy { security_group: rule.group.to_string(), rule: rule.text.to_string() })
+    });
     Connection {
-        router: router_name(tables, original.zone),
+        router,
+        network,
         worker: worker.into(),
         protocol: protocol_name(original.protocol),
         state: entry.state().name().to_owned(),
@@ -300,6 +379,8 @@ fn connection(worker: u16, entry: &Entry, tables: &Tables, now: u32) -> Connecti
         reply: ends(&reply),
         expires_in: entry.expiry().saturating_sub(now),
         guest: guest.map(|port| port.name.to_string()),
+        egress_rule,
+        ingress_rule,
         packets: [Direction::Original, Direction::Reply].map(|direction| entry.packets(direction)),
         bytes: [Direction::Original, Direction::Reply].map(|direction| entry.bytes(direction)),
     }

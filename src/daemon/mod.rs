@@ -12,6 +12,8 @@ mod journal;
 mod leases;
 mod leases_view;
 mod routers;
+mod security;
+mod security_log;
 mod state;
 pub mod trace;
 mod tunnels;

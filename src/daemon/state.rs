@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use super::devices::{self, Failure, Opened, Site};
 use super::guests::{self, Guests};
 use super::journal::Journal;
+use super::security_log::SecurityLog;
 use super::workers::{Workers, secret, seed};
 use crate::dataplane::fdb::Fdb;
 use crate::dataplane::serve::Punt;
@@ -22,7 +23,7 @@ use crate::slowpath::leases::Leases;
 use crate::slowpath::{self, SlowPath};
 use crate::tables::Tables;
 use crate::tables::compile::{Device, Places, compile};
-use crate::types::{Instant, NetIdx, PortIdx};
+use crate::types::{Instant, NetIdx, PortIdx, WorkerIdx};
 use crate::worker::Notice;
 use crate::worker::mesh::Load;
 
@@ -51,6 +52,8 @@ pub(super) struct State {
     /// What guests are told by metadata.
     pub(super) guests: Guests,
     pub(super) journal: Journal,
+    /// What security groups log.
+    pub(super) security_log: SecurityLog,
     pub(super) fdb: Fdb,
     pub(super) epoch: u64,
     /// What each worker had done at the last tick; the share of busy turns, and the cycles for each frame, between the
@@ -79,6 +82,10 @@ impl Daemon {
         let slow_path =
             SlowPath::start(punted, answer, secret()?, leases).context("cannot start the slow path")?;
         let journal = Journal::open(&model.switch.control)?;
+        let security_log = SecurityLog::start(started);
+        for worker in (0..workers.len()).filter_map(|worker| u16::try_from(worker).ok()) {
+            workers.log(WorkerIdx(worker), security_log.sink());
+        }
         let load = vec![(Load::default(), None, None); workers.len()];
         // What only a restart changes, this start makes.
         let (switch, conntrack) = (model.switch.clone(), model.conntrack.clone());
@@ -91,6 +98,7 @@ impl Daemon {
             slow_path,
             guests: Guests::default(),
             journal,
+            security_log,
             fdb: Fdb::new(1024, model.switch.mac_aging_time, seed()),
             epoch: 0,
             load,
@@ -123,7 +131,9 @@ impl Daemon {
 
     /// Ends all captures: their channels close when the ports let go of them.
     pub(super) fn end_captures(&self) {
-        self.state().workers.stop();
+        let mut state = self.state();
+        state.workers.stop();
+        state.security_log.end();
     }
 
     /// A worker heard of a VTEP that wants to be a peer of a network.

@@ -185,6 +185,9 @@ name = "here"
             status_reason: (!up).then(|| "no device under0".to_owned()),
             admin_state_up: true,
             extra_dhcp_opts: Vec::new(),
+            port_security_enabled: false,
+            security_groups: Vec::new(),
+            allowed_address_pairs: Vec::new(),
             counters: PortCounters::default().snapshot(),
         }
     }

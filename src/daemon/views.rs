@@ -15,9 +15,9 @@ use super::{guests, leases_view, routers, trace, tunnels};
 use crate::control::select::{BindingFilter, ConnectionFilter, Marker, Page};
 use crate::control::server::{Capture, Follow, Switch};
 use crate::control::view::{
-    Binding, Connection, Document, FdbEntry, FdbKind, FloatingIp, GuestPort, Interface, Lease, Nat,
-    Neighbour, Network, Port, Problem, ReloadReport, Role, Route, Router, State as Status_, Status, Subnet,
-    Trace, Trunk, Tunnels, Worker, WorkerState,
+    AddressGroup, Binding, Connection, Document, FdbEntry, FdbKind, FloatingIp, GuestPort, Interface, Lease,
+    Nat, Neighbour, Network, Port, PortRules, Problem, ReloadReport, Role, Route, Router, SecurityEvent,
+    SecurityGroup, State as Status_, Status, Subnet, Trace, Trunk, Tunnels, Worker, WorkerState,
 };
 use crate::dataplane::tracer::Look;
 use crate::model::{self, Attachment, AttachmentKey};
@@ -34,7 +34,8 @@ const ROUNDS: usize = 8;
 const CAPTURE_DEPTH: usize = 4096;
 
 impl Switch for Daemon {
-    fn status(&self) -> Status {
+    async fn status(&self) -> Status {
+        let security = self.guest_trackers().await;
         let state = self.state();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,7 +48,24 @@ impl Switch for Daemon {
                 .filter(|(_, count)| *count > 0)
                 .map(|(name, count)| (name.to_owned(), count))
                 .collect(),
+            security,
         }
+    }
+
+    fn security_groups(&self) -> Vec<SecurityGroup> {
+        self.state().security_groups()
+    }
+
+    fn address_groups(&self) -> Vec<AddressGroup> {
+        self.state().address_groups()
+    }
+
+    async fn port_rules(&self, port: &str) -> Result<PortRules, Problem> {
+        self.rules_of_port(port).await
+    }
+
+    fn security_log(&self, follow: bool) -> Result<Follow<SecurityEvent>, Problem> {
+        Ok(self.state().security_log.follow(follow))
     }
 
     fn networks(&self) -> Vec<Network> {
@@ -276,6 +294,7 @@ impl State {
             AttachmentKey::Overlay => ("overlay", Role::Overlay),
             _ => ("port", Role::Port),
         };
+        let security = port.and_then(|port| port.port_security.as_ref());
         let admin_state_up = port.is_none_or(|port| port.admin_state_up);
         let is_up = slot.device.up && admin_state_up;
         let (network, trunk) = match port.map(|port| &port.attachment) {
@@ -317,6 +336,16 @@ impl State {
             admin_state_up,
             extra_dhcp_opts: port
                 .map_or_else(Vec::new, |port| port.extra_dhcp_opts.iter().map(Into::into).collect()),
+            port_security_enabled: security.is_some(),
+            security_groups: security
+                .and_then(|security| security.security_groups.as_deref())
+                .unwrap_or_default()
+                .iter()
+                .map(|name| model::id("security_group", name))
+                .collect(),
+            allowed_address_pairs: security.map_or_else(Vec::new, |security| {
+                security.allowed_address_pairs.iter().map(Into::into).collect()
+            }),
             counters: slot.device.counters.snapshot(),
         })
     }

@@ -21,7 +21,7 @@ use crate::sys::xdp::umem::Umem;
 use crate::tables::Tables;
 use crate::types::{PortIdx, WorkerIdx};
 use crate::worker::capture::CaptureTap;
-use crate::worker::inspect::{Answer, Follower, Question};
+use crate::worker::inspect::{Answer, Follower, LogSink, Question};
 use crate::worker::mesh::{Link, Mesh};
 use crate::worker::{Command, Notice, Setup, Worker};
 
@@ -155,6 +155,10 @@ impl Workers {
             self.mesh.link(worker).wake();
         }
         answer
+    }
+
+    pub(super) fn log(&self, worker: WorkerIdx, sink: LogSink) {
+        self.command(worker, |done| Command::Log(sink, done));
     }
 
     pub(super) fn follow(&self, worker: WorkerIdx, follower: Follower) {

@@ -127,8 +127,8 @@ pub(super) fn send_to<T: Tracer>(
     match egress::admit(&frame, exit, tables) {
         Ok(port) => {
             if let Some(security) = &mut shard.security {
-                let now = u32::try_from(shard.now.secs()).unwrap_or(u32::MAX);
-                let known = if T::HEARS { None } else { security.known(&frame, exit, port, (tables, now)) };
+                let at = (tables, shard.now);
+                let known = if T::HEARS { None } else { security.known(&frame, exit, port, at) };
                 match known {
                     Some(known) => known?,
                     None => return judge(frame, exit, port, (tables, shard), out, tracer),

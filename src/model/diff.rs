@@ -241,7 +241,20 @@ fn groups(old: &Model, new: &Model, diff: &mut Diff) {
 
 fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     // Taken apart, so that a new setting cannot be forgotten here.
-    let Switch { workers, idle, control, control_mode, control_group, mac_aging_time, buffers, state } = new;
+    let Switch {
+        workers,
+        idle,
+        control,
+        control_mode,
+        control_group,
+        mac_aging_time,
+        buffers,
+        state,
+        security_log,
+    } = new;
+    let path = |path: &Option<std::path::PathBuf>| {
+        path.as_ref().map_or("none".to_owned(), |p| p.display().to_string())
+    };
     let mut live = |name: &str, differs: bool, from: String, to: String| {
         if differs {
             diff.settings.push(format!("{name}: {from} becomes {to}"));
@@ -250,6 +263,7 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
     live("idle", old.idle != *idle, format!("{:?}", old.idle), format!("{idle:?}"));
     let (from, to) = (old.mac_aging_time.to_string(), mac_aging_time.to_string());
     live("mac_aging_time", old.mac_aging_time != *mac_aging_time, from, to);
+    live("security_log", old.security_log != *security_log, path(&old.security_log), path(security_log));
 
     let mut restart = |name: &str, differs: bool, from: String, to: String| {
         if differs {
@@ -268,9 +282,6 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
         group(&old.control_group),
         group(control_group),
     );
-    let path = |path: &Option<std::path::PathBuf>| {
-        path.as_ref().map_or("none".to_owned(), |p| p.display().to_string())
-    };
     restart("state", old.state != *state, path(&old.state), path(state));
     restart("buffers", old.buffers != *buffers, old.buffers.to_string(), buffers.to_string());
 }
@@ -393,6 +404,11 @@ interface = { kind = "guest", name = "g" }
             "! control: /run/nuswitch/control.sock stays until a restart, which makes it /x\n\
              ! control_group: none stays until a restart, which makes it adm"
         );
+        assert_eq!(
+            lines("[switch]", "[switch]\nsecurity_log = \"/x\""),
+            "~ security_log: none becomes /x",
+            "no restart"
+        );
         assert_eq!(lines("interface = \"eth1\"", "interface = \"eth2\""), format!("{p}{anew}"));
         assert_eq!(lines("interface = \"eth1\"", ""), "- physical network \"p\"");
         assert_eq!(
@@ -442,6 +458,7 @@ port = [{ name = "p", network = "n", interface = { kind = "tap", name = "p" }, s
         assert_eq!(lines("security", "\n# moved\nsecurity"), "");
         assert_eq!(lines("ports = 80", "ports = 81"), "~ security group \"web\"");
         assert_eq!(lines("name = \"web\",", "name = \"web\", stateful = false,"), "~ security group \"web\"");
+        assert_eq!(lines("name = \"web\",", "name = \"web\", log = \"all\","), "~ security group \"web\"");
         assert_eq!(
             lines("[{ name = \"web\"", "[{ name = \"default\" }, { name = \"web\""),
             "+ security group \"default\""

@@ -217,7 +217,7 @@ pub use diff::{Changes, Diff, diff};
 pub use schema::*;
 pub use security::{
     AddressGroup, AddressPair, DEFAULT_GROUP, Direction, Ethertype, PortSecurity, RuleRemote, SecurityGroup,
-    SecurityRule,
+    SecurityLog, SecurityRule,
 };
 pub use validate::OBJECTS_MAX;
 

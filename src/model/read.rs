@@ -176,6 +176,7 @@ fn switch(mut table: Reader<'_, '_>) -> Switch {
         mac_aging_time: number(&mut table, "mac_aging_time", 10..=1_000_000, " s", default.mac_aging_time),
         buffers: buffers(&mut table).unwrap_or(default.buffers),
         state: given(word(&mut table, "state")).map(PathBuf::from),
+        security_log: given(word(&mut table, "security_log")).map(PathBuf::from),
     };
     table.finish(later::SWITCH);
     switch

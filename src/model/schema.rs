@@ -71,6 +71,8 @@ pub struct Switch {
     pub buffers: u32,
     /// The file that keeps what must outlive the process: leases that were given out of a pool. None: nothing does.
     pub state: Option<PathBuf>,
+    /// The file that what security groups log is appended to. None: it is told on the control socket alone.
+    pub security_log: Option<PathBuf>,
 }
 
 /// What a worker does when there is nothing to do.
@@ -628,6 +630,7 @@ impl Default for Switch {
             mac_aging_time: 300,
             buffers: 16384,
             state: None,
+            security_log: None,
         }
     }
 }

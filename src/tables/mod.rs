@@ -226,10 +226,8 @@ impl Tables {
     /// A copy with counters and knowledge of the underlay of its own, for looking at what would happen.
     pub fn detached(&self) -> Tables {
         let mut copy = self.clone();
-        let mut policies = HashMap::new();
         for port in copy.ports.iter_mut().flatten() {
             port.counters = Arc::new(PortCounters::default());
-            port.guard = port.guard.as_ref().map(|guard| Arc::new(guard.detached(&mut policies)));
             if let Segments::Tunnel(tunnel) = &mut port.segments {
                 tunnel.state = Arc::new(tunnel.state.copy());
             }

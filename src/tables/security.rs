@@ -5,7 +5,6 @@
 //!
 //! Directions are the guest's: *ingress* enters it, *egress* leaves it.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -52,6 +51,8 @@ pub struct Policy {
     pub groups: Arc<[Arc<str>]>,
     /// Whether what is let through is remembered, so that replies pass; false: every packet is judged by itself.
     pub is_stateful: bool,
+    /// Whether packets that it does not let pass are logged.
+    pub logs_dropped: bool,
     /// Changes whenever what the policy says may have changed, its remote groups' members included; never 0, and spread over all
     /// 32 bits, as sums of two of them are told apart.
     pub epoch: u32,
@@ -72,26 +73,13 @@ pub struct RuleEntry {
     pub group: Arc<str>,
     /// As a person reads it: `ingress IPv4 tcp 80-443 from 192.0.2.0/24`.
     pub text: Arc<str>,
-    /// How often it let a connection begin. Lives as long as the rule, over all epochs.
-    pub hits: Arc<crate::stats::Counter>,
-}
-
-impl Guard {
-    /// A copy that counts for itself. `copies`: the policies that were copied before, as several ports share one.
-    pub(super) fn detached(&self, copies: &mut HashMap<*const Policy, Arc<Policy>>) -> Guard {
-        let copy = |policy: &Arc<Policy>| {
-            copies.entry(Arc::as_ptr(policy)).or_insert_with(|| Arc::new(policy.detached())).clone()
-        };
-        Guard { claims: self.claims.clone(), policy: self.policy.as_ref().map(copy) }
-    }
+    /// Whom its hits are counted for: the same as long as its group has the rule, over all epochs, and no other rule's ever.
+    pub id: u64,
+    /// Whether what it lets through is logged.
+    pub is_logged: bool,
 }
 
 impl Policy {
-    fn detached(&self) -> Policy {
-        let rules = self.rules.iter().map(|rule| RuleEntry { hits: Arc::default(), ..rule.clone() });
-        Policy { rules: rules.collect(), ..self.clone() }
-    }
-
     /// The rule with the number that `ingress` gave.
     pub fn ingress_rule(&self, number: u32) -> Option<&RuleEntry> {
         self.rules.get(..self.ingress_rules)?.get(usize::try_from(number).ok()?)

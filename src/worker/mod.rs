@@ -36,7 +36,7 @@ use crate::tables::Tables;
 use crate::types::{Instant, PortIdx, WorkerIdx};
 use attached::Attached;
 use capture::CaptureTap;
-use inspect::{Ask, Follower};
+use inspect::{Ask, Follower, LogSink};
 use mesh::{Load, Mesh};
 
 /// How long an adaptive worker looks for more after the last frame before it sleeps.
@@ -70,6 +70,8 @@ pub enum Command {
     Capture(PortIdx, CaptureTap, Sender<()>),
     /// Tell what happens to connections from now on.
     Follow(Follower, Sender<()>),
+    /// Hand on what security groups log from now on.
+    Log(LogSink, Sender<()>),
     /// Answer a question; the answer has a way of its own.
     Inspect(Box<Ask>),
     /// Close all devices and end.
@@ -140,6 +142,8 @@ struct Core {
     handed: bool,
     /// Who follows connections.
     followers: Vec<Follower>,
+    /// Where what security groups log goes.
+    log: Option<LogSink>,
     /// Devices attached.
     attached: usize,
     /// Whether the kernel tells of frames in all rings.
@@ -168,6 +172,7 @@ impl Worker {
                 slow_path: setup.slow_path,
                 handed: false,
                 followers: Vec::new(),
+                log: None,
                 attached: 0,
                 armed: true,
                 woken_at: 0,
@@ -265,6 +270,7 @@ impl Worker {
         if !core.followers.is_empty() {
             inspect::tell(&mut core.followers, &mut core.shard, tables, now);
         }
+        inspect::log(core.log.as_ref(), &mut core.shard);
         core.tell(tables);
         self.was_busy = moved > 0;
         core.load.turns += 1;
@@ -300,6 +306,10 @@ impl Worker {
                 Command::Follow(follower, done) => {
                     self.core.followers.push(follower);
                     inspect::tell(&mut self.core.followers, &mut self.core.shard, tables, now);
+                    let _ = done.send(());
+                }
+                Command::Log(sink, done) => {
+                    self.core.log = Some(sink);
                     let _ = done.send(());
                 }
                 Command::Inspect(ask) => {
@@ -348,12 +358,17 @@ impl Core {
                 underlay::close(&mut self.shard, tables, now);
             }
             let tracked = self.shard.nat.as_ref().map_or(0, |nat| nat.tracker.len());
+            let of_guests = self.shard.security.as_ref().map_or(0, |security| security.tracker.len());
             gateway::configure(tables, &mut self.shard, self.index, now, &mut self.out);
             match &mut self.shard.nat {
                 // One that is new is followed from its first connection on.
                 Some(nat) => nat.tracker.keep_journal(!self.followers.is_empty()),
                 // The tracker went with its journal.
                 None => self.followers.iter().for_each(|follower| follower.miss(tracked.into())),
+            }
+            match &mut self.shard.security {
+                Some(security) => security.tracker.keep_journal(!self.followers.is_empty()),
+                None => self.followers.iter().for_each(|follower| follower.miss(of_guests.into())),
             }
             self.mesh.link(self.index).set_epoch(tables.epoch);
         }

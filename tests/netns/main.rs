@@ -38,6 +38,7 @@ mod router;
 mod router_clients;
 mod router_paths;
 mod router_see;
+mod security_see;
 mod see;
 mod tunnel;
 mod vlan;

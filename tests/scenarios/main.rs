@@ -12,6 +12,7 @@ mod reload;
 mod router_see;
 mod routing;
 mod security;
+mod security_see;
 mod see;
 mod service;
 mod switch;

@@ -9,7 +9,7 @@ use super::frames::*;
 use super::ipv4::*;
 use super::switch::*;
 
-const LAB: &str = r#"
+pub const LAB: &str = r#"
 network = [{ name = "lan" }]
 subnet = [
   { name = "lan-v4", network = "lan", cidr = "10.0.0.0/24", enable_dhcp = false },
@@ -36,14 +36,14 @@ port = [
 ]
 "#;
 
-fn lab() -> Switch {
+pub fn lab() -> Switch {
     let mut sw = Switch::from(LAB);
     sw.settle();
     sw
 }
 
 /// A packet from one of `a`, `b`, `c`, `d` to another one: `tcp sport=1 dport=80`.
-fn packet(from: char, to: char, what: &str) -> Wire {
+pub fn packet(from: char, to: char, what: &str) -> Wire {
     let [source, destination] = [from, to].map(|who| who as u8 - b'a' + 10);
     let mac = |n: u8| format!("52:54:00:00:00:{n:02x}");
     let (source_mac, destination_mac) = (mac(source), mac(destination));
@@ -59,7 +59,7 @@ fn packet(from: char, to: char, what: &str) -> Wire {
 
 /// It gets through.
 #[track_caller]
-fn passes(sw: &mut Switch, from: char, to: char, what: &str) {
+pub fn passes(sw: &mut Switch, from: char, to: char, what: &str) {
     let packet = packet(from, to, what);
     sw.send(&from.to_string(), packet.clone());
     sw.expect(&to.to_string(), packet);
@@ -68,7 +68,7 @@ fn passes(sw: &mut Switch, from: char, to: char, what: &str) {
 
 /// It ends for this reason.
 #[track_caller]
-fn ends(sw: &mut Switch, from: char, to: char, what: &str, reason: &str) {
+pub fn ends(sw: &mut Switch, from: char, to: char, what: &str, reason: &str) {
     sw.forget();
     sw.send(&from.to_string(), packet(from, to, what));
     sw.expect_nothing(&to.to_string());

@@ -14,6 +14,7 @@ use nuswitch::daemon::trace::{Known, Live, Traced, trace};
 use nuswitch::dataplane::fdb::FdbKey;
 use nuswitch::dataplane::nat::live::Filter;
 use nuswitch::dataplane::out::Out;
+use nuswitch::dataplane::security::logbook::Line;
 use nuswitch::dataplane::serve::Punt;
 use nuswitch::dataplane::tracer::{Explain, Look};
 use nuswitch::dataplane::{Shard, process};
@@ -27,7 +28,7 @@ use nuswitch::tables::Tables;
 use nuswitch::tables::compile::{Device, Places, compile};
 use nuswitch::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use nuswitch::worker::capture::CaptureTap;
-use nuswitch::worker::inspect::{Answer, Event, Facts, Follower, Question};
+use nuswitch::worker::inspect::{Answer, Event, Facts, Follower, LogSink, Question};
 use nuswitch::worker::mesh::Mesh;
 use nuswitch::worker::{Command, Notice, Setup, Worker};
 use tokio::sync::{mpsc, oneshot};
@@ -553,6 +554,31 @@ impl Switch {
         self.ask_at_once([question]).pop().unwrap().unwrap()
     }
 
+    /// Asks the worker of a port.
+    pub fn ask_home(&mut self, port: &str, question: Question) -> Answer {
+        let worker = self.devices[&self.key(port)].worker;
+        let (reply, mut answer) = oneshot::channel();
+        let hand = &mut self.hands[worker.index()];
+        hand.commands.send(Command::Inspect(Box::new((question, reply)))).unwrap();
+        self.mesh.link(worker).wake();
+        hand.worker.turn(self.now);
+        answer.try_recv().unwrap()
+    }
+
+    /// The lines that worker 0's security groups log from now on, as many as may wait; also gives the count of lost ones.
+    pub fn log(&mut self, depth: usize) -> (mpsc::Receiver<Line>, Arc<AtomicU64>) {
+        let (sender, lines) = mpsc::channel(depth);
+        let missed = Arc::new(AtomicU64::new(0));
+        let sink = LogSink { sender, missed: missed.clone() };
+        self.command(WorkerIdx(0), |done| Command::Log(sink, done));
+        (lines, missed)
+    }
+
+    /// The tables in force.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.published.load_full()
+    }
+
     /// Follows the connections of worker 0; also gives the count of lost events.
     pub fn follow(&mut self, filter: Filter, depth: usize) -> (mpsc::Receiver<Event>, Arc<AtomicU64>) {
         let (sender, receiver) = mpsc::channel(depth);
@@ -564,8 +590,9 @@ impl Switch {
 
     /// Whether worker 0 notes nothing of connections for followers.
     pub fn keeps_no_journal(&mut self) -> bool {
-        let nat = self.hands[0].worker.shard().nat.as_mut();
-        nat.is_none_or(|nat| nat.tracker.journal().is_none())
+        let shard = self.hands[0].worker.shard();
+        shard.nat.as_mut().is_none_or(|nat| nat.tracker.journal().is_none())
+            && shard.security.as_mut().is_none_or(|security| security.tracker.journal().is_none())
     }
 
     /// What the path says about a frame, on a copy of worker 0's state: a line a step, `stage: text`.

@@ -22,6 +22,9 @@ pub(in crate::cli) struct Filter {
     /// Of this router
     #[arg(long, value_name = "ROUTER")]
     router: Vec<String>,
+    /// Of guests with security groups in this network; with --router: of either
+    #[arg(long, value_name = "NETWORK")]
+    network: Vec<String>,
     /// Of this IP protocol, by name or number
     #[arg(long, value_name = "PROTOCOL")]
     protocol: Vec<String>,
@@ -47,6 +50,7 @@ impl Filter {
     pub(in crate::cli) fn query(&self) -> String {
         let all = [
             ("router", &self.router),
+            ("network", &self.network),
             ("protocol", &self.protocol),
             ("source", &self.source),
             ("destination", &self.destination),
@@ -82,28 +86,37 @@ impl Show {
     }
 
     fn follow(&self, client: &Client, output: Output) -> Result<(), client::Error> {
-        let path = format!("/v1/conntrack/events?{}", self.filter.query());
-        let mut lines = Vec::new();
-        client.stream(&path, stop(), |piece| {
-            lines.extend_from_slice(piece);
-            let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-            let mut stdout = io::stdout().lock();
-            for line in lines.drain(..whole).as_slice().split(|byte| *byte == b'\n') {
-                if line.is_empty() {
-                    continue;
-                }
-                if output == Output::Json {
-                    stdout.write_all(line)?;
-                    stdout.write_all(b"\n")?;
-                } else {
-                    let event = serde_json::from_slice(line).map_err(io::Error::other)?;
-                    stdout.write_all(event_line(&event).as_bytes())?;
-                }
-            }
-            stdout.flush()?;
-            Ok(ControlFlow::Continue(()))
-        })
+        follow(client, &format!("/v1/conntrack/events?{}", self.filter.query()), output, event_line)
     }
+}
+
+/// Prints what happens as it happens: a line for each event, or the JSON that it came as.
+pub(super) fn follow<E: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    output: Output,
+    text: impl Fn(&E) -> String,
+) -> Result<(), client::Error> {
+    let mut lines = Vec::new();
+    client.stream(path, stop(), |piece| {
+        lines.extend_from_slice(piece);
+        let whole = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut stdout = io::stdout().lock();
+        for line in lines.drain(..whole).as_slice().split(|byte| *byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            if output == Output::Json {
+                stdout.write_all(line)?;
+                stdout.write_all(b"\n")?;
+            } else {
+                let event = serde_json::from_slice(line).map_err(io::Error::other)?;
+                stdout.write_all(text(&event).as_bytes())?;
+            }
+        }
+        stdout.flush()?;
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 /// Done at SIGINT or SIGTERM.
@@ -159,6 +172,7 @@ pub(super) fn pages<T: DeserializeOwned>(
 fn table(connections: &[Connection], wide: bool) -> String {
     let mut columns = vec![
         ("router", Left),
+        ("network", Left),
         ("protocol", Left),
         ("state", Left),
         ("original", Left),
@@ -170,17 +184,18 @@ fn table(connections: &[Connection], wide: bool) -> String {
         ("bytes", Right),
     ];
     if wide {
-        columns.extend([("answer bytes", Right), ("reply", Left), ("worker", Right)]);
+        columns.extend([("answer bytes", Right), ("reply", Left), ("worker", Right), ("rules", Left)]);
     }
     let mut table = Table::new(&columns);
     for connection in connections {
         let Connection { packets: [packets, answers], bytes: [bytes, answer_bytes], .. } = connection;
         table.row([
-            connection.router.clone(),
+            or_dash(connection.router.as_ref()),
+            or_dash(connection.network.as_ref()),
             connection.protocol.clone(),
             connection.state.clone(),
             ends(&connection.original),
-            ends(&connection.translated),
+            translated(connection),
             or_dash(connection.guest.as_ref()),
             duration(connection.expires_in.into()),
             count(*packets),
@@ -189,9 +204,22 @@ fn table(connections: &[Connection], wide: bool) -> String {
             count(*answer_bytes),
             ends(&connection.reply),
             connection.worker.to_string(),
+            or_dash(rules(connection)),
         ]);
     }
     table.to_string()
+}
+
+/// What the first packet became, where a router had the choice.
+fn translated(connection: &Connection) -> String {
+    or_dash(connection.router.as_ref().map(|_| ends(&connection.translated)))
+}
+
+/// The rules that let it begin.
+fn rules(connection: &Connection) -> Option<String> {
+    let both = [&connection.egress_rule, &connection.ingress_rule];
+    let said = both.into_iter().flatten().map(|by| format!("{}: {}", by.security_group, by.rule));
+    Some(said.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
 }
 
 /// `10.0.0.10:40000 > 203.0.113.1:80`; `10.0.0.10 > 203.0.113.1 id 7`.
@@ -211,13 +239,13 @@ fn event_line(event: &ConnectionEvent) -> String {
             connection.protocol,
             state,
             ends(&connection.original),
-            ends(&connection.translated),
-            connection.router,
+            translated(connection),
+            or_dash(connection.router.as_ref().or(connection.network.as_ref())),
         )
     };
     match event {
         ConnectionEvent::Following => format!(
-            "{:<8} {:<9} {:<12} {:<44} {:<44} GUEST ROUTER\n",
+            "{:<8} {:<9} {:<12} {:<44} {:<44} GUEST ROUTER OR NETWORK\n",
             "EVENT", "PROTOCOL", "STATE", "ORIGINAL", "TRANSLATED"
         ),
         ConnectionEvent::New { connection } => line("new", &connection.state, connection),
@@ -233,6 +261,7 @@ fn event_line(event: &ConnectionEvent) -> String {
 mod tests {
     use super::*;
     use crate::control::tests::fake_connection;
+    use crate::control::view::AdmittedBy;
 
     #[test]
     fn the_table_of_connections() {
@@ -243,17 +272,22 @@ mod tests {
             (ends.source_port, ends.destination_port, ends.icmp_id) = (None, None, Some(9));
         }
         ping.guest = None;
+        let mut own = fake_connection(2);
+        (own.router, own.network) = (None, Some("blue".into()));
+        own.egress_rule = Some(AdmittedBy { security_group: "web".into(), rule: "egress IPv4 tcp".into() });
         let expected = "\
-ROUTER  PROTOCOL  STATE        ORIGINAL                         TRANSLATED                           GUEST  EXPIRES  PACKETS  ANSWERS  BYTES
-edge    tcp       established  10.0.0.10:40001 > 203.0.113.1:80  203.0.113.100:40001 > 203.0.113.1:80  web1    2h04m        3        2    180
-edge    icmp      replied      10.0.0.10 > 203.0.113.1 id 9     203.0.113.100 > 203.0.113.1 id 9     -       2h04m        3        2    180
+ROUTER  NETWORK PROTOCOL  STATE        ORIGINAL                         TRANSLATED                           GUEST  EXPIRES  PACKETS  ANSWERS  BYTES
+edge    -  tcp       established  10.0.0.10:40001 > 203.0.113.1:80  203.0.113.100:40001 > 203.0.113.1:80  web1    2h04m        3        2    180
+edge    -  icmp      replied      10.0.0.10 > 203.0.113.1 id 9     203.0.113.100 > 203.0.113.1 id 9     -       2h04m        3        2    180
+-       blue  tcp   established  10.0.0.10:40002 > 203.0.113.1:80 - web1 2h04m 3 2 180
 ";
         let squeeze = |text: &str| -> Vec<String> {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
         };
-        assert_eq!(squeeze(&table(&[fake_connection(1), ping], false)), squeeze(expected));
+        assert_eq!(squeeze(&table(&[fake_connection(1), ping, own.clone()], false)), squeeze(expected));
         let wide = table(&[fake_connection(1)], true);
         assert!(wide.contains("203.0.113.1:80 > 203.0.113.100:40001"), "{wide}");
+        assert!(table(&[own], true).ends_with("  web: egress IPv4 tcp\n"));
     }
 
     #[test]
@@ -277,6 +311,7 @@ edge    icmp      replied      10.0.0.10 > 203.0.113.1 id 9     203.0.113.100 > 
     fn options_become_a_query() {
         let filter = Filter {
             router: vec!["a/b".into()],
+            network: vec!["blue".into()],
             protocol: vec!["udp".into(), "tcp".into()],
             source: vec!["10.0.0.0/24".into()],
             destination: Vec::new(),
@@ -284,6 +319,9 @@ edge    icmp      replied      10.0.0.10 > 203.0.113.1 id 9     203.0.113.100 > 
             state: Vec::new(),
             guest: Vec::new(),
         };
-        assert_eq!(filter.query(), "router=a%2Fb&protocol=udp&protocol=tcp&source=10.0.0.0%2F24&port=53");
+        assert_eq!(
+            filter.query(),
+            "router=a%2Fb&network=blue&protocol=udp&protocol=tcp&source=10.0.0.0%2F24&port=53"
+        );
     }
 }

@@ -6,6 +6,7 @@ mod metadata;
 mod nat;
 mod ports;
 mod router;
+mod security;
 mod tunnels;
 
 use std::net::IpAddr;
@@ -33,7 +34,11 @@ Examples:
   nuswitch show routers               virtual routers, and what passes them
   nuswitch show routes --router edge  where that one sends packets, and why
   nuswitch show conntrack --guest web1 --protocol tcp
+  nuswitch show conntrack --network blue -o wide    which rules let guests of blue have which connections
   nuswitch show conntrack --follow    connections as they begin, change and end
+  nuswitch show rules --port web1     what security groups let pass there, and how often they did
+  nuswitch show security-groups web   one group's rules, ports and members
+  nuswitch show security-log --follow    what groups with `log` accept and drop, as it happens
   nuswitch show nat                   who is translated to what, and how much room is left
   nuswitch show metadata -p web1      what the guest of web1 is told of itself
   nuswitch show leases                which addresses DHCP gives, and to whom
@@ -80,12 +85,18 @@ enum What {
     /// Whom routers know on their networks, and how they came to know
     #[command(alias = "neighbors")]
     Neighbours(router::Neighbours),
-    /// Tracked connections of routers
+    /// Tracked connections: those that routers translate, and those that security groups let guests have
     Conntrack(conntrack::Show),
     /// What a guest is told by the metadata service, document by document
     Metadata(metadata::Show),
     /// Addresses that DHCP gives: those of ports, and those out of pools
     Leases(leases::Show),
+    /// Security groups with who has them; one of them with its rules
+    SecurityGroups(security::Groups),
+    /// The rules in force at a port, and how many connections each let begin
+    Rules(security::Rules),
+    /// What security groups log: connections that begin, and packets that are dropped
+    SecurityLog(security::Log),
     /// What routers translate: SNAT addresses, floating IPs, forwarded ports, bindings
     Nat(nat::Show),
 }
@@ -134,6 +145,9 @@ impl Show {
             What::Conntrack(show) => return show.execute(&client, output),
             What::Metadata(show) => return show.execute(&client, output),
             What::Leases(show) => list(output, show.leases(&client)?, leases::table)?,
+            What::SecurityGroups(show) => show.text(&client, output)?,
+            What::Rules(show) => show.text(&client, output)?,
+            What::SecurityLog(show) => return show.execute(&client, output),
             What::Nat(show) => return show.execute(&client, output),
         };
         print(text)?;
@@ -258,6 +272,9 @@ fn status(status: &Status) -> String {
         }
         text.push_str(&format!("\n{table}"));
     }
+    if !status.security.is_empty() {
+        text.push_str(&format!("\n{}", security::trackers(&status.security)));
+    }
     text
 }
 
@@ -354,7 +371,9 @@ mod tests {
         };
         let (version, config) = ("0.1.0".to_owned(), "lab.toml".to_owned());
         let (workers, metadata) = (vec![worker], BTreeMap::new());
-        let status = Status { version, pid: 7, uptime_seconds: 3_700, config, epoch: 3, workers, metadata };
+        let security = Vec::new();
+        let status =
+            Status { version, pid: 7, uptime_seconds: 3_700, config, epoch: 3, workers, metadata, security };
         let expected = "\
 nuswitch 0.1.0, pid 7, up 1h01m
 configuration lab.toml, epoch 3
@@ -371,6 +390,12 @@ connections   12.3k
 requests_4xx      2
 ";
         assert_eq!(super::status(&served), format!("{expected}{more}"));
+        let guests = Status { security: crate::control::tests::fake_nat().trackers, ..served };
+        let tracked = "
+GUESTS AT WORKER  CONNECTIONS      OF  CREATED  EXPIRED  GUEST LIMIT  FULL  REMOVED  REFUSED  INVALID
+               1           12  262144     1.0k        9            0     0        0        0        0
+";
+        assert_eq!(super::status(&guests), format!("{expected}{more}{tracked}"));
     }
 
     #[test]

@@ -120,6 +120,9 @@ mod tests {
             status_reason: None,
             admin_state_up: true,
             extra_dhcp_opts: Vec::new(),
+            port_security_enabled: false,
+            security_groups: Vec::new(),
+            allowed_address_pairs: Vec::new(),
             counters: counters.snapshot(),
         }
     }

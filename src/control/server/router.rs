@@ -13,23 +13,42 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use hyper::body::Frame;
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::{Answer, App, PIECE, Pairs, Switch, is_id, pairs};
 use crate::control::filter;
 use crate::control::select::{BindingFilter, ConnectionFilter, PageQuery, find, pick};
-use crate::control::view::{ConnectionEvent, FloatingIp, Flushed, Nat, Problem};
+use crate::control::view::{ConnectionEvent, FloatingIp, Flushed, Nat, Problem, SecurityEvent};
 
-/// Most who follow connections at once.
+/// Most who follow connections and the security log at once.
 pub(super) const FOLLOWERS: usize = 16;
 
-/// Connections being followed.
+/// Connections, or whatever else happens, being followed.
 #[derive(Debug)]
-pub struct Follow {
+pub struct Follow<E = ConnectionEvent> {
     /// What happens, as it happens; ends when the switch drops the sending half, or when this half is dropped.
-    pub events: mpsc::Receiver<ConnectionEvent>,
+    pub events: mpsc::Receiver<E>,
     /// Events that were lost, since the start.
     pub missed: Arc<AtomicU64>,
+}
+
+/// What can be followed.
+pub(super) trait Told: Serialize + Send + 'static {
+    /// Says that so many were lost.
+    fn lost(count: u64) -> Self;
+}
+
+impl Told for ConnectionEvent {
+    fn lost(count: u64) -> ConnectionEvent {
+        ConnectionEvent::Lost { count }
+    }
+}
+
+impl Told for SecurityEvent {
+    fn lost(count: u64) -> SecurityEvent {
+        SecurityEvent::Lost { count }
+    }
 }
 
 pub(super) fn routes<S: Switch>() -> Router<App<S>> {
@@ -151,26 +170,37 @@ async fn flush<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Result<Jso
 
 async fn follow<S: Switch>(State(app): State<App<S>>, query: Pairs) -> Result<Response, Problem> {
     let filter = pick::<ConnectionFilter>(&pairs(query)?)?;
+    let follow = app.switch.follow_connections(&filter).await?;
+    followed(&app, follow, Some(ConnectionEvent::Following))
+}
+
+/// Tells what happens, `first` first, if there is still room for one who follows.
+pub(super) fn followed<S: Switch, E: Told>(
+    app: &App<S>,
+    follow: Follow<E>,
+    first: Option<E>,
+) -> Result<Response, Problem> {
     let place = app.followers.clone().try_acquire_owned();
     let place = place.map_err(|_| {
-        Problem::new(503, "TooManyFollowers", format!("{FOLLOWERS} follow connections already."))
+        Problem::new(503, "TooManyFollowers", format!("{FOLLOWERS} follow what happens already."))
     })?;
-    let follow = app.switch.follow_connections(&filter).await?;
     let mut body = FollowBody { follow, lines: Vec::new(), missed: 0, _place: place };
-    body.write(&ConnectionEvent::Following);
+    if let Some(first) = first {
+        body.write(&first);
+    }
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(body)).into_response())
 }
 
-/// Connections as the body of a response: a line of JSON for each event, as they come.
-struct FollowBody {
-    follow: Follow,
+/// What happens as the body of a response: a line of JSON for each event, as they come.
+struct FollowBody<E> {
+    follow: Follow<E>,
     lines: Vec<u8>,
     missed: u64,
     _place: OwnedSemaphorePermit,
 }
 
-impl FollowBody {
-    fn write(&mut self, event: &ConnectionEvent) {
+impl<E: Told> FollowBody<E> {
+    fn write(&mut self, event: &E) {
         let written = serde_json::to_writer(&mut self.lines, event);
         debug_assert!(written.is_ok(), "writing to memory does not fail");
         self.lines.push(b'\n');
@@ -180,13 +210,13 @@ impl FollowBody {
     fn write_lost(&mut self) {
         let missed = self.follow.missed.load(Ordering::Relaxed);
         if missed > self.missed {
-            self.write(&ConnectionEvent::Lost { count: missed - self.missed });
+            self.write(&E::lost(missed - self.missed));
             self.missed = missed;
         }
     }
 }
 
-impl hyper::body::Body for FollowBody {
+impl<E: Told> hyper::body::Body for FollowBody<E> {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -152,7 +152,8 @@ pub(crate) fn fake_connection(number: u32) -> Connection {
         icmp_id: None,
     };
     Connection {
-        router: "edge".into(),
+        router: Some("edge".into()),
+        network: None,
         worker: 0,
         protocol: "tcp".into(),
         state: "established".into(),
@@ -162,6 +163,8 @@ pub(crate) fn fake_connection(number: u32) -> Connection {
         reply: ends("203.0.113.1", Some(80), "203.0.113.100", port),
         expires_in: 7440,
         guest: Some("web1".into()),
+        egress_rule: None,
+        ingress_rule: None,
         packets: [3, 2],
         bytes: [180, 120],
     }

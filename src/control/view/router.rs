@@ -258,8 +258,11 @@ pub struct Ends {
 /// A tracked connection: `GET /v1/conntrack`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Name of the router.
-    pub router: String,
+    /// Name of the router; none for one that a guest has in its network.
+    pub router: Option<String>,
+    /// Name of the network, for one that is tracked for a guest's security groups. One that leaves its network by a router that
+    /// tracks it is told twice: as the guest's, and as the router's.
+    pub network: Option<String>,
     /// Index of the worker that tracks it.
     pub worker: usize,
     /// Name or number of the IP protocol.
@@ -267,7 +270,7 @@ pub struct Connection {
     /// `unreplied`, `replied`; TCP: `syn-sent`, `syn-received`, `picked-up`, `established`, `half-closed`, `closing`,
     /// `time-wait`, `reset`.
     pub state: String,
-    /// Whether the first packet came from outside.
+    /// Whether the first packet came from outside; of a guest's: whether it came from elsewhere to the guest.
     pub inbound: bool,
     /// The ends of the first packet as it came.
     pub original: Ends,
@@ -277,12 +280,27 @@ pub struct Connection {
     pub reply: Ends,
     /// Seconds until it ends if no packet comes.
     pub expires_in: u32,
-    /// Name of the port of its inside end, if that is one of ours.
+    /// Name of the port of its inside end, if that is one of ours; of a guest's: of who sent its first packet, or, where that is no
+    /// guest of this worker, of who got it.
     pub guest: Option<String>,
+    /// The rule that let its first packet leave its sender, a guest of this worker; none where that has no say. Both rules are
+    /// none from a change of groups or members on until the next packet, by which they are asked again.
+    pub egress_rule: Option<AdmittedBy>,
+    /// The rule that let it enter its receiver.
+    pub ingress_rule: Option<AdmittedBy>,
     /// Packets as the first one, and answers.
     pub packets: [u64; 2],
     /// Their bytes, from the IP header on.
     pub bytes: [u64; 2],
+}
+
+/// A rule that let a connection begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmittedBy {
+    /// Name of its group.
+    pub security_group: String,
+    /// The rule, as people read it.
+    pub rule: String,
 }
 
 /// A line of `GET /v1/conntrack/events`.

@@ -11,7 +11,7 @@ use crate::dataplane::conntrack::binding::{Binding, BindingRef, Inside, NoBindin
 use crate::dataplane::conntrack::{Direction, Entry, State, Tuple};
 use crate::tables::Tables;
 use crate::tables::tunnel::{key_address, v4_key};
-use crate::types::{PortIdx, RouterIdx};
+use crate::types::{NetIdx, PortIdx, RouterIdx};
 use crate::wire::protocol;
 
 /// Which connections are meant: of each kind that is not empty, one must be true.
@@ -19,6 +19,8 @@ use crate::wire::protocol;
 pub struct Filter {
     /// The router is one of these.
     pub routers: Vec<RouterIdx>,
+    /// It is a guest's, and the network is one of these; or one of the routers'.
+    pub networks: Vec<NetIdx>,
     /// The IP protocol is one of these.
     pub protocols: Vec<u8>,
     /// Where the first packet came from, before or after its translation, is in one of these.
@@ -38,20 +40,37 @@ fn any<T: PartialEq>(wanted: &[T], is: impl Fn(&T) -> bool) -> bool {
 }
 
 impl Filter {
-    /// Whether a connection is meant.
+    /// Whether connections of routers may be meant.
+    pub fn wants_routers(&self) -> bool {
+        self.networks.is_empty() || !self.routers.is_empty()
+    }
+
+    /// Whether connections that guests have in networks may be meant.
+    pub fn wants_guests(&self) -> bool {
+        self.routers.is_empty() || !self.networks.is_empty()
+    }
+
+    /// Whether a router's connection is meant.
     pub fn takes(&self, entry: &Entry, tables: &Tables) -> bool {
+        let zone = entry.tuple(Direction::Original).zone;
+        self.wants_routers()
+            && any(&self.routers, |router| router.0 == zone)
+            && any(&self.guests, |guest| guest_of(entry, tables) == Some(*guest))
+            && self.takes_ends(entry)
+    }
+
+    /// Whether it is meant by all that does not ask whose it is.
+    pub(in crate::dataplane) fn takes_ends(&self, entry: &Entry) -> bool {
         let (sent, to) = (entry.tuple(Direction::Original), entry.translated(Direction::Original));
         let within = |net: &IpNet, one: u128, other: u128| {
             net.contains(&key_address(one)) || net.contains(&key_address(other))
         };
         let ports = [sent.source_port, sent.destination_port, to.source_port, to.destination_port];
-        any(&self.routers, |router| router.0 == sent.zone)
-            && any(&self.protocols, |protocol| *protocol == sent.protocol)
+        any(&self.protocols, |protocol| *protocol == sent.protocol)
             && any(&self.states, |state| *state == entry.state())
             && any(&self.ports, |port| ports.contains(port))
             && any(&self.sources, |net| within(net, sent.source, to.source))
             && any(&self.destinations, |net| within(net, sent.destination, to.destination))
-            && any(&self.guests, |guest| guest_of(entry, tables) == Some(*guest))
     }
 }
 

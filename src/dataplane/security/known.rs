@@ -6,7 +6,7 @@
 use arrayvec::ArrayVec;
 
 use super::packet::flow;
-use super::{Ends, Security};
+use super::{Ends, Security, seconds};
 use crate::dataplane::conntrack::{Guess, Hash, Seen, Tracker, Tuple, V4Probe, V4Tuple, Verdict};
 use crate::dataplane::egress::Exit;
 use crate::dataplane::ingress::{Classified, Stop};
@@ -14,7 +14,7 @@ use crate::dataplane::nat::carried;
 use crate::frame::{BURST, Frame};
 use crate::stats::DropReason;
 use crate::tables::{PortEntry, Tables};
-use crate::types::NetIdx;
+use crate::types::{Instant, NetIdx};
 use crate::wire::ethernet::{HEADER, IPV4, IPV6};
 use crate::wire::{ipv4, ipv6, protocol};
 
@@ -173,24 +173,18 @@ impl Security {
         frame: &Frame,
         exit: &Exit<'_>,
         port: &PortEntry,
-        (tables, now): (&Tables, u32),
+        at: (&Tables, Instant),
     ) -> Option<Result<(), DropReason>> {
-        let from = tables.port(exit.ingress).and_then(PortEntry::policy);
+        let from = at.0.port(exit.ingress).and_then(PortEntry::policy);
         let to = port.policy().filter(|_| port.worker == self.home);
-        let ends = Ends { from, to, guest: exit.to, zone: exit.index };
+        let ends = Ends { from, to, ports: (exit.ingress, exit.to), guest: exit.to, zone: exit.index };
         if ends.is_empty() {
             return Some(Ok(()));
         }
-        match self.looks.get_mut(exit.look) {
-            // Good for this frame alone.
-            Some(look) => std::mem::replace(look, Look::Nothing).settle(
-                frame,
-                (ends.zone, ends.epoch()),
-                &mut self.tracker,
-                now,
-            ),
-            None => self.known_alone(frame, &ends, now),
-        }
+        let Some(look) = self.looks.get_mut(exit.look) else { return self.known_alone(frame, &ends, at) };
+        // Good for this frame alone.
+        let look = std::mem::replace(look, Look::Nothing);
+        self.settle(frame, look, &ends, at)
     }
 
     /// As [`Security::known`], of a frame that was in no burst that was looked at.
@@ -199,13 +193,23 @@ impl Security {
         &mut self,
         frame: &Frame,
         ends: &Ends<'_>,
-        now: u32,
+        at: (&Tables, Instant),
     ) -> Option<Result<(), DropReason>> {
-        Look::at(frame, ends.zone, &self.tracker).settle(
-            frame,
-            (ends.zone, ends.epoch()),
-            &mut self.tracker,
-            now,
-        )
+        let look = Look::at(frame, ends.zone, &self.tracker);
+        self.settle(frame, look, ends, at)
+    }
+
+    #[inline(always)]
+    fn settle(
+        &mut self,
+        frame: &Frame,
+        look: Look,
+        ends: &Ends<'_>,
+        at: (&Tables, Instant),
+    ) -> Option<Result<(), DropReason>> {
+        match look.settle(frame, (ends.zone, ends.epoch()), &mut self.tracker, seconds(at.1))? {
+            Ok(()) => Some(Ok(())),
+            Err(reason) => Some(Err(self.unlike(frame, ends, reason, at))),
+        }
     }
 }

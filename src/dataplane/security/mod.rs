@@ -24,7 +24,10 @@
 //!
 //! Limits: later fragments of packets to a group have no ports, so only rules without ports let them pass.
 
+mod hits;
 mod known;
+pub mod live;
+pub mod logbook;
 mod packet;
 
 use super::Shard;
@@ -43,13 +46,19 @@ use crate::tables::tunnel::key_address;
 use crate::tables::{PortEntry, Segments, Tables};
 use crate::types::{Instant, Mac, NetIdx, PortIdx, WorkerIdx};
 use crate::wire::protocol;
+pub use hits::Hits;
 use known::Looks;
+use logbook::{Log, Scene};
 use packet::{Facts, Quoted, Read, What};
 
 /// What a worker remembers of the connections of guests whose ports it owns.
 pub struct Security {
     /// Connections.
     pub tracker: Tracker,
+    /// How often each rule let something begin.
+    pub hits: Hits,
+    /// What groups log.
+    pub log: Log,
     fragments: Fragments<Held>,
     home: WorkerIdx,
     /// Of the burst that is being decided on.
@@ -72,6 +81,8 @@ struct Held {
 pub(super) struct Ends<'t> {
     from: Option<&'t Policy>,
     to: Option<&'t Policy>,
+    /// Theirs; that of one who has no say may be any.
+    ports: (PortIdx, PortIdx),
     /// On whose account its connection goes.
     guest: PortIdx,
     zone: NetIdx,
@@ -86,7 +97,7 @@ impl<'t> Ends<'t> {
     }
 
     fn swapped(self) -> Ends<'t> {
-        Ends { from: self.to, to: self.from, ..self }
+        Ends { from: self.to, to: self.from, ports: (self.ports.1, self.ports.0), ..self }
     }
 
     /// Without those whose packets are all judged, each by itself.
@@ -107,9 +118,11 @@ impl<'t> Ends<'t> {
 }
 
 /// One of the two ways that a packet passes a guest's rules.
-#[derive(Clone, Copy)]
-enum Side {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// It leaves its sender.
     Egress,
+    /// It enters its receiver.
     Ingress,
 }
 
@@ -135,11 +148,13 @@ impl Security {
         let (limits, settings) = settings(tables);
         let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
         let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
-        Security { tracker, fragments, home, looks: Looks::new() }
+        let (hits, log) = (Hits::default(), Log::default());
+        Security { tracker, hits, log, fragments, home, looks: Looks::new() }
     }
 
     /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
     pub fn configure(&mut self, tables: &Tables) {
+        self.hits.configure(tables, self.home);
         let (limits, settings) = settings(tables);
         self.tracker.set_limits(limits);
         self.tracker.set_settings(settings);
@@ -149,6 +164,16 @@ impl Security {
     pub fn connection(&self, tuple: &Tuple, now: u32) -> Option<Entry> {
         let (at, _) = self.tracker.find(&self.tracker.probe(tuple), now)?;
         self.tracker.entry(at).copied()
+    }
+
+    fn judge<'a, 't, T>(
+        &'a mut self,
+        ends: Ends<'t>,
+        (tables, at): (&'t Tables, Instant),
+        tracer: &'a mut T,
+    ) -> Judge<'a, 't, T> {
+        let Security { tracker, hits, log, .. } = self;
+        Judge { ends, tables, tracker, hits, log, at, now: seconds(at), tracer }
     }
 
     /// Ends what is over. Fragments that wait no longer are to be released then.
@@ -201,7 +226,7 @@ pub(super) fn pass(
         return Ok(Some(frame));
     }
     let guest = if from.is_some() { exit.ingress } else { exit.to };
-    let ends = Ends { from, to, guest, zone: exit.index };
+    let ends = Ends { from, to, ports: (exit.ingress, exit.to), guest, zone: exit.index };
     let place = Held {
         to: exit.to,
         ingress: exit.ingress,
@@ -226,28 +251,35 @@ fn decide(
     (tables, shard): (&Tables, &mut Shard),
     tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
-    let now = shard.now;
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
+    let at = (tables, shard.now);
+    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
+        Ok(read) => read,
+        Err(reason) => {
+            let Some(security) = &mut shard.security else { return Err(reason) };
+            return Err(security.refused(&ends, None, reason, at));
+        }
+    };
     if matches!(read, Read::Exempt(_)) && ends.from.is_some() && !shard.may_ask(ends.guest) {
         return Err(DropReason::FloodLimit);
     }
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
-    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-    let (key, piece) = match judge.judge(&read, None)? {
-        Judged::Pass => return Ok(Some(frame)),
-        Judged::Part(key, piece) => (key, piece),
+    let (key, piece) = match security.judge(ends, at, tracer).judge(&read, None) {
+        Ok(Judged::Pass) => return Ok(Some(frame)),
+        Ok(Judged::Part(key, piece)) => (key, piece),
+        Err(reason) => return Err(security.refused(&ends, Some(&read), reason, at)),
     };
-    match security.fragments.track(key, piece, (frame, place), now) {
+    match security.fragments.track(key, piece, (frame, place), at.1) {
         Outcome::Pass(frame, ports) => {
-            let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now: seconds(now), tracer };
-            judge.judge(&read, Some(ports.unwrap_or_default()))?;
-            Ok(Some(frame))
+            match security.judge(ends, at, tracer).judge(&read, Some(ports.unwrap_or_default())) {
+                Ok(_) => Ok(Some(frame)),
+                Err(reason) => Err(security.refused(&ends, Some(&read), reason, at)),
+            }
         }
         Outcome::Held => {
             tracer.say("security", || "a fragment that waits for the first one of its packet".to_owned());
             Ok(None)
         }
-        Outcome::Drop(_, reason) => Err(reason),
+        Outcome::Drop(_, reason) => Err(security.refused(&ends, Some(&read), reason, at)),
     }
 }
 
@@ -260,6 +292,9 @@ struct Judge<'a, 't, T> {
     ends: Ends<'t>,
     tables: &'t Tables,
     tracker: &'a mut Tracker,
+    hits: &'a mut Hits,
+    log: &'a mut Log,
+    at: Instant,
     now: u32,
     tracer: &'a mut T,
 }
@@ -303,7 +338,8 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
 
     /// By the rules alone: nothing is remembered.
     fn alone(&mut self, facts: &Facts, ends: Ends<'_>, port: u16) -> Result<Judged, DropReason> {
-        self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        let numbers = self.rules(ends, (facts.source, facts.destination), facts.protocol, port)?;
+        self.begin(ends, numbers, facts);
         Ok(Judged::Pass)
     }
 
@@ -314,7 +350,6 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         (source, destination): (u128, u128),
         protocol: u8,
         port: u16,
-        counts: bool,
     ) -> Result<[u32; 2], DropReason> {
         let mut numbers = [0; 2];
         let members = &self.tables.members;
@@ -337,15 +372,32 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             };
             *number = found + 1;
             if let Some(entry) = side.rule(policy, found) {
-                if counts {
-                    entry.hits.add_shared(1);
-                }
                 self.tracer.say("security", || {
                     format!("{verb} by a rule of security group {}: {}", entry.group, entry.text)
                 });
             }
         }
         Ok(numbers)
+    }
+
+    /// Something begins by the rules with these numbers: it is counted with them, and logged where they say so.
+    #[inline]
+    fn begin(&mut self, ends: Ends<'_>, [egress, ingress]: [u32; 2], facts: &Facts) {
+        let sides = [
+            (ends.from, ends.ports.0, Side::Egress, egress),
+            (ends.to, ends.ports.1, Side::Ingress, ingress),
+        ];
+        for (policy, port, side, number) in sides {
+            let number = number.checked_sub(1);
+            let Some(rule) = policy.zip(number).and_then(|(policy, number)| side.rule(policy, number)) else {
+                continue;
+            };
+            self.hits.count(port, rule);
+            if rule.is_logged {
+                let scene = Scene { tables: self.tables, network: ends.zone, at: self.at };
+                self.log.accepted((port, side), rule, facts, scene);
+            }
+        }
     }
 
     /// An ICMP error passes with the connection that it is about (RFC 4890, 4.3.1), else by the rules.
@@ -382,7 +434,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         let ends = if direction == Direction::Original { ends } else { ends.swapped() };
         let port = if is_icmp(original.protocol) { kind } else { original.destination_port };
         let addresses = (original.source, original.destination);
-        match self.rules(ends, addresses, original.protocol, port, false) {
+        match self.rules(ends, addresses, original.protocol, port) {
             Ok([egress, ingress]) => {
                 self.tracker.decide(at, ends.epoch(), data(egress, ingress, port, original.protocol));
                 true
@@ -421,8 +473,8 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             // Its type stood in the first part, which did not get through.
             return Err(DropReason::FragmentExpired);
         }
-        let [egress, ingress] =
-            self.rules(ends, (facts.source, facts.destination), facts.protocol, port, true)?;
+        let numbers = self.rules(ends, (facts.source, facts.destination), facts.protocol, port)?;
+        let [egress, ingress] = numbers;
         let new = New {
             guest: ends.guest.0,
             inbound: ends.from.is_none(),
@@ -431,7 +483,10 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             binding: None,
         };
         match self.tracker.insert(&probe, &tuple.reversed(), &new, seen, self.now, &mut |_, _| {}) {
-            Ok(_) => Ok(Judged::Pass),
+            Ok(_) => {
+                self.begin(ends, numbers, facts);
+                Ok(Judged::Pass)
+            }
             Err(Refused::Invalid(_)) => Err(DropReason::ConntrackInvalid),
             Err(Refused::Unlike | Refused::Taken(_) | Refused::Crowded) => Err(DropReason::ConntrackFull),
         }
@@ -492,7 +547,8 @@ pub(super) fn leave(
     match tables.port(ingress).and_then(PortEntry::policy) {
         None => Ok(()),
         from => {
-            spread(frame, Ends { from, to: None, guest: ingress, zone: network }, (tables, shard), tracer)
+            let ends = Ends { from, to: None, ports: (ingress, ingress), guest: ingress, zone: network };
+            spread(frame, ends, (tables, shard), tracer)
         }
     }
 }
@@ -513,7 +569,8 @@ pub(super) fn may_enter(
     match port.policy().filter(|_| is_home) {
         None => Ok(()),
         to => {
-            spread(frame, Ends { from: None, to, guest: exit.to, zone: exit.index }, (tables, shard), tracer)
+            let ends = Ends { from: None, to, ports: (exit.to, exit.to), guest: exit.to, zone: exit.index };
+            spread(frame, ends, (tables, shard), tracer)
         }
     }
 }
@@ -526,15 +583,17 @@ fn spread(
     (tables, shard): (&Tables, &mut Shard),
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    let now = seconds(shard.now);
+    let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Ok(()) };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0))?;
-    let mut judge = Judge { ends, tables, tracker: &mut security.tracker, now, tracer };
-    let read = match read {
-        Read::Unicast(Facts { what: What::Part { port, .. }, .. }) if port.is_none() => return Ok(()),
-        read => read,
+    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
+        Ok(Read::Unicast(Facts { what: What::Part { port: None, .. }, .. })) => return Ok(()),
+        Ok(read) => read,
+        Err(reason) => return Err(security.refused(&ends, None, reason, at)),
     };
-    judge.judge(&read, Some((0, 0))).map(|_| ())
+    match security.judge(ends, at, tracer).judge(&read, Some((0, 0))) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(security.refused(&ends, Some(&read), reason, at)),
+    }
 }
 
 /// Whether a guest is sent a frame for this MAC though it is not known where that is: only if it is one of its own.
@@ -556,10 +615,10 @@ pub fn enter(
     let (Some(to), Segments::Access(network)) = (entry.policy(), &entry.segments) else {
         return out.push(port, frame);
     };
-    let ends = Ends { from: None, to: Some(to), guest: port, zone: *network };
+    let ends = Ends { from: None, to: Some(to), ports: (port, port), guest: port, zone: *network };
     let place = Held { to: port, ingress: port, network: *network, from_tunnel: false, enters: true };
     let known =
-        shard.security.as_mut().and_then(|security| security.known_alone(&frame, &ends, seconds(now)));
+        shard.security.as_mut().and_then(|security| security.known_alone(&frame, &ends, (tables, now)));
     let ended = match known {
         Some(known) => known.map(|()| Some(frame)),
         None => decide(frame, ends, place, (tables, shard), &mut Silent),
@@ -597,18 +656,21 @@ fn resume(
     out: &mut Out,
     tracer: &mut impl Tracer,
 ) -> Result<(), DropReason> {
-    let known = ports?.unwrap_or_default();
     let (Some(port), Some(network)) = (tables.port(place.to), tables.network(place.network)) else {
-        return Err(DropReason::PortDown);
+        return Err(ports.err().unwrap_or(DropReason::PortDown));
     };
-    let now = seconds(shard.now);
+    let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Err(DropReason::PortDown) };
     let from = tables.port(place.ingress).and_then(PortEntry::policy).filter(|_| !place.enters);
     let to = port.policy().filter(|_| port.worker == security.home);
     let guest = if from.is_some() { place.ingress } else { place.to };
-    let ends = Ends { from, to, guest, zone: place.network };
+    let ends = Ends { from, to, ports: (place.ingress, place.to), guest, zone: place.network };
     let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(guest.0))?;
-    Judge { ends, tables, tracker: &mut security.tracker, now, tracer }.judge(&read, Some(known))?;
+    let judged = ports
+        .and_then(|known| security.judge(ends, at, tracer).judge(&read, Some(known.unwrap_or_default())));
+    if let Err(reason) = judged {
+        return Err(security.refused(&ends, Some(&read), reason, at));
+    }
     if place.enters {
         out.push(place.to, frame);
         return Ok(());

@@ -12,6 +12,8 @@ mod rule;
 mod text;
 mod validate;
 
+use std::fmt;
+
 use ipnet::IpNet;
 use uuid::Uuid;
 
@@ -36,10 +38,49 @@ pub struct SecurityGroup {
     pub description: Option<String>,
     /// Whether what is let through is remembered, so that replies pass; default true. Those of a port are all alike.
     pub stateful: bool,
+    /// What of its ports' connections is written down; default nothing.
+    pub log: SecurityLog,
     /// What may pass, each once; nothing else may.
     pub rules: Vec<SecurityRule>,
     /// Where it was said; line 0: nowhere, it is Neutron's.
     pub origin: Origin,
+}
+
+/// What a security group writes into the security log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SecurityLog {
+    /// Nothing.
+    #[default]
+    None,
+    /// Connections that its rules let begin; each packet, where the group is stateless.
+    Accepted,
+    /// Packets that the groups of its ports do not let pass.
+    Dropped,
+    /// Both.
+    All,
+}
+
+impl SecurityLog {
+    /// Whether connections that its rules let begin are written down.
+    pub fn has_accepted(self) -> bool {
+        matches!(self, SecurityLog::Accepted | SecurityLog::All)
+    }
+
+    /// Whether dropped packets of its ports are.
+    pub fn has_dropped(self) -> bool {
+        matches!(self, SecurityLog::Dropped | SecurityLog::All)
+    }
+}
+
+impl fmt::Display for SecurityLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SecurityLog::None => "none",
+            SecurityLog::Accepted => "accepted",
+            SecurityLog::Dropped => "dropped",
+            SecurityLog::All => "all",
+        })
+    }
 }
 
 /// `[[address_group]]`: prefixes that rules can name together.
@@ -96,6 +137,7 @@ impl SecurityGroup {
             name: DEFAULT_GROUP.to_owned(),
             description: Some("Default security group".to_owned()),
             stateful: true,
+            log: SecurityLog::None,
             rules: leave.into_iter().chain(enter).map(rule).collect(),
             origin: Origin::default(),
         }

@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::text::{Net, Ports, Protocol, no_source};
-use super::{AddressGroup, Direction, Ethertype, RuleRemote, SecurityGroup, SecurityRule, protocol};
+use super::{
+    AddressGroup, Direction, Ethertype, RuleRemote, SecurityGroup, SecurityLog, SecurityRule, protocol,
+};
 use crate::model::diagnostic::{Report, Reported};
 use crate::model::read::{Place, given, name, origin, station, word};
 use crate::model::reader::{Field, List, Reader};
@@ -77,6 +79,14 @@ pub(in crate::model) fn document(root: &mut Reader<'_, '_>, report: &Report<'_>)
     }
 }
 
+/// Words of `log`.
+const LOG: &[(&str, SecurityLog)] = &[
+    ("none", SecurityLog::None),
+    ("accepted", SecurityLog::Accepted),
+    ("dropped", SecurityLog::Dropped),
+    ("all", SecurityLog::All),
+];
+
 fn group(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftGroup {
     let (name, name_span) = name(&mut table);
     let object = SecurityGroup {
@@ -84,6 +94,7 @@ fn group(mut table: Reader<'_, '_>, report: &Report<'_>) -> DraftGroup {
         name,
         description: given(word(&mut table, "description")),
         stateful: table.or("stateful", true),
+        log: given(table.choice("log", LOG, &[])).unwrap_or_default(),
         rules: Vec::new(),
         origin: origin(&table, report),
     };

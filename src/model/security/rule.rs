@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::protocol;
 
@@ -62,6 +63,19 @@ pub enum RuleRemote {
 }
 
 impl SecurityRule {
+    /// Stable for the group's name and what the rule says: UUID version 5.
+    pub fn id(&self, group: &str) -> Uuid {
+        crate::model::id("security_group_rule", &format!("{group}/{self}"))
+    }
+
+    /// Neutron's name of its protocol, or the number where that has none; none: any.
+    pub fn protocol_name(&self) -> Option<String> {
+        self.protocol.map(|number| match protocol::name(number) {
+            Some(name) => name.to_owned(),
+            None => number.to_string(),
+        })
+    }
+
     /// Whether it lets the same pass, whatever people are told of it.
     pub fn says_the_same_as(&self, other: &SecurityRule) -> bool {
         // Taken apart, so that nothing new can be forgotten here.

@@ -23,6 +23,26 @@ fn says(rule: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_group_says_what_it_logs() {
+    let log = |said: &str| {
+        let model = model(&format!("security_group = [{{ name = 'web'{said} }}]"));
+        let web = model.security_groups.iter().find(|group| group.name == "web").unwrap();
+        (web.log.to_string(), web.log.has_accepted(), web.log.has_dropped())
+    };
+    assert_eq!(log(""), ("none".to_owned(), false, false));
+    for (word, accepted, dropped) in
+        [("none", false, false), ("accepted", true, false), ("dropped", false, true), ("all", true, true)]
+    {
+        assert_eq!(log(&format!(", log = '{word}'")), (word.to_owned(), accepted, dropped));
+    }
+    let found = load("security_group = [{ name = 'web', log = 'droped' }]", "f.toml").unwrap_err();
+    assert!(found[0].to_string().contains("`droped` is not known here"), "{}", found[0]);
+    assert_eq!(found[0].hint.as_deref(), Some("did you mean `dropped`?"));
+    assert_eq!(model("switch.security_log = '/x'").switch.security_log, Some("/x".into()));
+    assert_eq!(model("").switch.security_log, None);
+}
+
+#[test]
 fn a_line_says_one_rule_for_each_version_and_range() {
     let rows: &[(&str, &[&str])] = &[
         ("direction = 'egress'", &["egress IPv4", "egress IPv6"]),

@@ -11,9 +11,8 @@ use ipnet::IpNet;
 use super::Places;
 use crate::model::{
     self, AttachmentKey, Direction, Interface, Model, Port, PortSecurity, RuleRemote, SecurityGroup,
-    SecurityRule,
+    SecurityLog, SecurityRule,
 };
-use crate::stats::Counter;
 use crate::tables::Tables;
 use crate::tables::policy::{Ethertype, Members, Remote, Rule, RuleSet};
 use crate::tables::security::{Claims, Guard, Policy, RuleEntry, Station};
@@ -38,6 +37,8 @@ pub struct Kept {
     members: Arc<Members>,
     /// The last one of policies and lists.
     epoch: u32,
+    /// The last one that a rule got.
+    rule_id: u64,
 }
 
 /// A group, ready to be put into policies.
@@ -45,6 +46,7 @@ pub struct Kept {
 struct Group {
     name: Arc<str>,
     stateful: bool,
+    log: SecurityLog,
     /// What it was made of.
     source: Vec<SecurityRule>,
     /// The address groups that it names, with what they were.
@@ -149,7 +151,13 @@ impl Kept {
             let kept = known.clone().filter(|known| known.is_of(group, &addresses));
             same &= kept.is_some();
             let made = kept.unwrap_or_else(|| {
-                Arc::new(Group::new(group, &addresses, known.as_deref(), &mut self.numbers))
+                Arc::new(Group::new(
+                    group,
+                    &addresses,
+                    known.as_deref(),
+                    &mut self.numbers,
+                    &mut self.rule_id,
+                ))
             });
             self.groups.insert(group.name.clone(), made);
         }
@@ -174,7 +182,7 @@ impl Kept {
             let Some((_, security)) = secured(port) else { continue };
             for name in security.security_groups.iter().flatten() {
                 if let Some(nets) = self.numbers.get(name).and_then(|number| found.get_mut(&number)) {
-                    nets.extend(addresses(port).chain(paired(security)));
+                    nets.extend(member(port, security));
                 }
             }
         }
@@ -225,9 +233,26 @@ impl Kept {
     }
 }
 
-/// What a port's address pairs make a member of its groups: not the whole world.
-fn paired(security: &PortSecurity) -> impl Iterator<Item = IpNet> {
-    security.allowed_address_pairs.iter().map(|pair| pair.ip_address).filter(|net| net.prefix_len() > 0)
+/// Addresses that are members of a port's groups. Of its address pairs the whole world is none.
+fn member(port: &Port, security: &PortSecurity) -> impl Iterator<Item = IpNet> {
+    let paired = security.allowed_address_pairs.iter().map(|pair| pair.ip_address);
+    addresses(port).chain(paired.filter(|net| net.prefix_len() > 0))
+}
+
+/// Members of each security group that a port has, whether rules name it or not: sorted, each once.
+pub fn members(model: &Model) -> HashMap<&str, Vec<IpNet>> {
+    let mut found: HashMap<&str, Vec<IpNet>> = HashMap::new();
+    for port in &model.ports {
+        let Some((_, security)) = secured(port) else { continue };
+        for name in security.security_groups.iter().flatten() {
+            found.entry(name).or_default().extend(member(port, security));
+        }
+    }
+    for nets in found.values_mut() {
+        nets.sort_unstable();
+        nets.dedup();
+    }
+    found
 }
 
 fn policy(groups: &[Arc<Group>], epoch: u32) -> Policy {
@@ -241,6 +266,7 @@ fn policy(groups: &[Arc<Group>], epoch: u32) -> Policy {
         groups: groups.iter().map(|group| group.name.clone()).collect(),
         // Those of a port are all alike.
         is_stateful: groups.iter().all(|group| group.stateful),
+        logs_dropped: groups.iter().any(|group| group.log.has_dropped()),
         epoch,
         ingress: set(&ingress),
         egress: set(&egress),
@@ -255,13 +281,14 @@ impl Group {
         addresses: &HashMap<&str, &[IpNet]>,
         before: Option<&Group>,
         numbers: &mut Slots<String>,
+        last_id: &mut u64,
     ) -> Group {
         let before = before.into_iter().flat_map(|group| group.ingress.iter().chain(&group.egress));
-        let hits: HashMap<&str, &Arc<Counter>> =
-            before.map(|(_, entry)| (&*entry.text, &entry.hits)).collect();
+        let ids: HashMap<&str, u64> = before.map(|(_, entry)| (&*entry.text, entry.id)).collect();
         let mut made = Group {
             name: group.name.as_str().into(),
             stateful: group.stateful,
+            log: group.log,
             source: group.rules.clone(),
             addresses: BTreeMap::new(),
             ingress: Vec::new(),
@@ -270,8 +297,11 @@ impl Group {
         };
         for rule in &group.rules {
             let text: Arc<str> = rule.to_string().into();
-            let hits = hits.get(&*text).map_or_else(Arc::default, |hits| Arc::clone(hits));
-            let entry = RuleEntry { group: made.name.clone(), text, hits };
+            let id = ids.get(&*text).copied().unwrap_or_else(|| {
+                *last_id += 1;
+                *last_id
+            });
+            let entry = RuleEntry { group: made.name.clone(), text, id, is_logged: group.log.has_accepted() };
             let compiled = compiled(rule, made.remote(rule, addresses, numbers));
             match rule.direction {
                 Direction::Ingress => made.ingress.push((compiled, entry)),
@@ -286,6 +316,7 @@ impl Group {
     /// Whether it is what `group` says now.
     fn is_of(&self, group: &SecurityGroup, addresses: &HashMap<&str, &[IpNet]>) -> bool {
         self.stateful == group.stateful
+            && self.log == group.log
             && self.source.len() == group.rules.len()
             && self.source.iter().zip(&group.rules).all(|(known, rule)| known.says_the_same_as(rule))
             && self
