@@ -31,8 +31,9 @@ fn said(lab: &Lab, words: &str) -> String {
     text(&output)
 }
 
+/// Of the router; what security groups let guests have is told besides.
 fn connections(lab: &Lab, filter: &str) -> Vec<Value> {
-    json_of(lab, &format!("show conntrack {filter}")).as_array().unwrap().clone()
+    json_of(lab, &format!("show conntrack --router edge {filter}")).as_array().unwrap().clone()
 }
 
 fn mac(ns: &Namespace, device: &str) -> String {
@@ -249,13 +250,19 @@ fn a_flush_ends_what_was_asked_for_and_nothing_else() {
 
     let refused = lab.nuswitch(&["flush", "conntrack", "--guest", "nobody"]);
     assert!(!refused.status.success() && text(&refused).contains("nobody"), "{}", text(&refused));
-    assert_eq!(said(lab, "flush conntrack --guest guest --protocol udp"), "3 connections removed\n");
+    assert_eq!(
+        said(lab, "flush conntrack --router edge --guest guest --protocol udp"),
+        "3 connections removed\n"
+    );
     assert_eq!(
         (udp_ports_used(lab), connections(lab, "--protocol udp").len()),
         (1, 1),
         "bindings are released"
     );
-    assert_eq!(said(lab, "flush conntrack --guest guest --protocol udp"), "0 connections removed\n");
+    assert_eq!(
+        said(lab, "flush conntrack --router edge --guest guest --protocol udp"),
+        "0 connections removed\n"
+    );
 
     // The world no longer reaches the guest by what it had; the others are as they were.
     let mut bytes = [0; 16];
@@ -274,7 +281,7 @@ fn a_flush_ends_what_was_asked_for_and_nothing_else() {
     assert_eq!(connections(lab, "--guest guest --protocol udp").len(), 1);
 
     let left = connections(lab, "").len();
-    assert_eq!(said(lab, "flush conntrack"), format!("{left} connections removed\n"));
+    assert_eq!(said(lab, "flush conntrack --router edge"), format!("{left} connections removed\n"));
     assert!(connections(lab, "").is_empty());
     scene.lab.stop();
 }
@@ -316,7 +323,7 @@ fn connections_are_followed_as_they_come_and_go() {
     let mut scene = Scene::new("packet", "").start("[conntrack]\ntimeouts = { icmp = 2 }");
     let Scene { lab, guest, green, .. } = &mut scene;
     eventually("what came before is over", || connections(lab, "").is_empty());
-    let mut following = Following::start(lab, "--guest guest");
+    let mut following = Following::start(lab, "--router edge --guest guest");
     // Another guest's is not told.
     reaches(green, WORLD, "");
     reaches(guest, WORLD, "");
@@ -331,7 +338,7 @@ fn connections_are_followed_as_they_come_and_go() {
     reaches(guest, WORLD, "");
     assert!(following.line().starts_with("new "));
     assert!(following.line().starts_with("changed "));
-    said(lab, "flush conntrack --guest guest");
+    said(lab, "flush conntrack --router edge --guest guest");
     let line = following.line();
     assert!(line.starts_with("ended    icmp      removed "), "{line}");
     // It ends with the switch.
