@@ -40,6 +40,7 @@ const NETWORK: &str = r#"
 [conntrack]
 max_entries = 262144
 max_entries_per_guest = 131072
+max_new_per_guest = 100000000
 [[network]]
 name = "blue"
 [[subnet]]

@@ -153,7 +153,7 @@ drop_reasons! {
     SpoofedNd = "spoofed_nd": "a neighbour discovery message that speaks for a MAC or an address that its port may not claim",
     ArpMalformed = "arp_malformed": "an ARP packet that is cut off, or no request or reply of IPv4 over Ethernet",
     NdMalformed = "nd_malformed": "a neighbour discovery message that is cut off, fragmented, or has options that cannot be read",
-    FloodLimit = "flood_limit": "floods its network, or asks for neighbours, beyond what one port with port security may",
+    FloodLimit = "flood_limit": "floods its network, asks for neighbours, or begins connections, beyond what one port with port security may (conntrack.max_new_per_guest)",
     EthertypeNotAllowed = "ethertype_not_allowed": "neither IPv4, IPv6, ARP nor RARP, from a port with port security",
     GuestDhcpServer = "guest_dhcp_server": "what a DHCP server tells a client, from a port with port security",
     GuestRouterAdvertiser = "guest_router_advertiser": "a router advertisement or redirect, from a port with port security",

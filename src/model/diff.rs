@@ -288,11 +288,12 @@ fn settings(old: &Switch, new: &Switch, diff: &mut Diff) {
 
 fn conntrack(old: &Conntrack, new: &Conntrack, diff: &mut Diff) {
     // Taken apart, so that a new setting cannot be forgotten here.
-    let Conntrack { max_entries, max_entries_per_guest, timeouts } = new;
+    let Conntrack { max_entries, max_entries_per_guest, max_new_per_guest, timeouts } = new;
     let Timeouts { tcp_transitory, tcp_established, tcp_closing, udp, icmp, other } = timeouts;
     let was = &old.timeouts;
     let live = [
         ("max_entries_per_guest", old.max_entries_per_guest, max_entries_per_guest),
+        ("max_new_per_guest", old.max_new_per_guest, max_new_per_guest),
         ("timeouts.tcp_transitory", was.tcp_transitory, tcp_transitory),
         ("timeouts.tcp_established", was.tcp_established, tcp_established),
         ("timeouts.tcp_closing", was.tcp_closing, tcp_closing),

@@ -163,6 +163,7 @@
 //! |---|---|---|
 //! | `max_entries` | most connections of each worker, 1024 to 16 777 216 | 262 144 |
 //! | `max_entries_per_guest` | 1 to `max_entries` | 65 536 |
+//! | `max_new_per_guest` | connections that a guest with security groups begins in a second, and at once, 1 to 100 000 000 | 100 000 |
 //! | `timeouts` | seconds without a packet, 1 to 1 000 000, less than here for labs only: | |
 //! | | `tcp_transitory` (RFC 5382, REQ-5) | 240 |
 //! | | `tcp_established` (RFC 5382, REQ-5) | 7440 |

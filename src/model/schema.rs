@@ -515,6 +515,8 @@ pub struct Conntrack {
     pub max_entries: u32,
     /// Most connections of one guest; default 65 536.
     pub max_entries_per_guest: u32,
+    /// Most connections that one guest may begin in a second, and at once, where security groups apply; default 100 000.
+    pub max_new_per_guest: u32,
     /// Seconds that a connection lives without a packet.
     pub timeouts: Timeouts,
 }
@@ -551,7 +553,12 @@ impl Default for Timeouts {
 
 impl Default for Conntrack {
     fn default() -> Conntrack {
-        Conntrack { max_entries: 1 << 18, max_entries_per_guest: 1 << 16, timeouts: Timeouts::default() }
+        Conntrack {
+            max_entries: 1 << 18,
+            max_entries_per_guest: 1 << 16,
+            max_new_per_guest: 100_000,
+            timeouts: Timeouts::default(),
+        }
     }
 }
 

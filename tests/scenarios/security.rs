@@ -424,6 +424,30 @@ fn a_flood_of_new_udp_connections_ends_nobody_elses() {
     others_go_on(&mut sw);
 }
 
+#[test]
+fn a_guest_begins_so_many_connections_in_a_second_and_others_as_many() {
+    let mut sw = Switch::from(&format!("conntrack = {{ max_new_per_guest = 10 }}\n{LAB}"));
+    sw.settle();
+    let first = |from, n: u16| packet(from, 'c', &format!("udp sport={} dport=53", 1024 + n));
+    for n in 0..15 {
+        sw.send("a", first('a', n));
+    }
+    assert_eq!(sw.take_all("c").len(), 10);
+    assert_eq!(dropped(&sw, "a", DropReason::FloodLimit), 5);
+    // What has begun goes on, and so does everybody else.
+    sw.send("a", first('a', 3));
+    sw.expect("c", first('a', 3));
+    sw.send("b", first('b', 1));
+    sw.expect("c", first('b', 1));
+    sw.forget();
+    sw.advance(Duration::from_millis(500));
+    for n in 20..30 {
+        sw.send("a", first('a', n));
+    }
+    assert_eq!(sw.take_all("c").len(), 5, "half a second's worth");
+    sw.forget();
+}
+
 /// What of `count` such frames from `a` gets through to `to`, at once and in the next second.
 #[track_caller]
 fn is_bounded(sw: &mut Switch, to: &str, frame: &Wire) {

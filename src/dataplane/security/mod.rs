@@ -39,6 +39,7 @@ use super::fragments::{self, Fragments, Outcome};
 use super::out::Out;
 use super::tracer::{Look, Silent, Tracer};
 use crate::frame::Frame;
+use crate::services::icmp::Bucket;
 use crate::stats::DropReason;
 use crate::tables::policy::Packet;
 use crate::tables::security::{Policy, RuleEntry};
@@ -60,6 +61,7 @@ pub struct Security {
     /// What groups log.
     pub log: Log,
     fragments: Fragments<Held>,
+    openings: Openings,
     home: WorkerIdx,
     /// Of the burst that is being decided on.
     looks: Looks,
@@ -135,6 +137,29 @@ impl Side {
     }
 }
 
+/// How many connections each guest may still begin: one that floods is held before its rules are asked, so that it costs little
+/// but itself. What is begun from outside is on nobody's account here: a guest could be robbed of its own by strangers.
+#[derive(Default)]
+struct Openings {
+    rate: u32,
+    ports: Vec<Bucket>,
+}
+
+impl Openings {
+    fn configure(&mut self, tables: &Tables) {
+        let rate = tables.conntrack.max_new_per_guest;
+        if rate != self.rate {
+            self.ports.clear();
+        }
+        self.rate = rate;
+        self.ports.resize(tables.ports.len(), Bucket::new(rate, rate, Instant(0)));
+    }
+
+    fn take(&mut self, guest: PortIdx, at: Instant) -> bool {
+        self.ports.get_mut(guest.index()).is_some_and(|bucket| bucket.take(at))
+    }
+}
+
 /// What becomes of a packet.
 enum Judged {
     Pass,
@@ -149,12 +174,14 @@ impl Security {
         let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
         let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
         let (hits, log) = (Hits::default(), Log::default());
-        Security { tracker, hits, log, fragments, home, looks: Looks::new() }
+        let openings = Openings::default();
+        Security { tracker, hits, log, fragments, openings, home, looks: Looks::new() }
     }
 
     /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
     pub fn configure(&mut self, tables: &Tables) {
         self.hits.configure(tables, self.home);
+        self.openings.configure(tables);
         let (limits, settings) = settings(tables);
         self.tracker.set_limits(limits);
         self.tracker.set_settings(settings);
@@ -172,8 +199,8 @@ impl Security {
         (tables, at): (&'t Tables, Instant),
         tracer: &'a mut T,
     ) -> Judge<'a, 't, T> {
-        let Security { tracker, hits, log, .. } = self;
-        Judge { ends, tables, tracker, hits, log, at, now: seconds(at), tracer }
+        let Security { tracker, hits, log, openings, .. } = self;
+        Judge { ends, tables, tracker, hits, log, openings, at, now: seconds(at), tracer }
     }
 
     /// Ends what is over. Fragments that wait no longer are to be released then.
@@ -294,6 +321,7 @@ struct Judge<'a, 't, T> {
     tracker: &'a mut Tracker,
     hits: &'a mut Hits,
     log: &'a mut Log,
+    openings: &'a mut Openings,
     at: Instant,
     now: u32,
     tracer: &'a mut T,
@@ -472,6 +500,9 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         if is_icmp(facts.protocol) && matches!(facts.what, What::Part { port: None, .. }) {
             // Its type stood in the first part, which did not get through.
             return Err(DropReason::FragmentExpired);
+        }
+        if ends.from.is_some() && !self.openings.take(ends.ports.0, self.at) {
+            return Err(DropReason::FloodLimit);
         }
         let numbers = self.rules(ends, (facts.source, facts.destination), facts.protocol, port)?;
         let [egress, ingress] = numbers;

@@ -21,6 +21,7 @@ const PROTOCOLS: &[(&str, u8)] = &[("tcp", 6), ("udp", 17), ("dccp", 33)];
 const TIMEOUT_MAX: u32 = 1_000_000;
 const ENTRIES_MIN: u32 = 1024;
 const ENTRIES_MAX: u32 = 1 << 24;
+const NEW_MAX: u32 = 100_000_000;
 
 /// The objects of routing of a file, each right by itself.
 pub(in crate::model) struct DraftL3 {
@@ -409,10 +410,12 @@ fn conntrack(mut table: Reader<'_, '_>) -> Conntrack {
         table.wrong(of_guest.span(), "max_entries_per_guest", message, None);
     }
     let of_guest = given(of_guest).unwrap_or(default.max_entries_per_guest.min(max_entries));
+    let max_new_per_guest =
+        number(&mut table, "max_new_per_guest", 1..=NEW_MAX, "", default.max_new_per_guest);
     let timeouts = table.table("timeouts", "timeouts = { udp = 300 }").ok().flatten();
     let timeouts = timeouts.map(self::timeouts).unwrap_or_default();
     table.finish(&[]);
-    Conntrack { max_entries, max_entries_per_guest: of_guest, timeouts }
+    Conntrack { max_entries, max_entries_per_guest: of_guest, max_new_per_guest, timeouts }
 }
 
 fn timeouts(mut table: Reader<'_, '_>) -> Timeouts {

@@ -204,7 +204,9 @@ fn connection_tracking_has_bounds_and_timeouts() {
     assert_eq!(model("").conntrack, Conntrack::default());
     let found = model("[conntrack]\nmax_entries = 2048\ntimeouts = { udp = 1, icmp = 2 }").conntrack;
     let timeouts = Timeouts { udp: 1, icmp: 2, ..Timeouts::default() };
-    assert_eq!(found, Conntrack { max_entries: 2048, max_entries_per_guest: 2048, timeouts });
+    let default = Conntrack::default();
+    assert_eq!(found, Conntrack { max_entries: 2048, max_entries_per_guest: 2048, timeouts, ..default });
+    assert_eq!(model("[conntrack]\nmax_new_per_guest = 7").conntrack.max_new_per_guest, 7);
 }
 
 #[test]
@@ -246,8 +248,12 @@ fn each_difference_of_routing_has_its_line() {
         "+ network \"x\"\n+ subnet \"x\"\n+ router \"x\""
     );
     assert_eq!(
-        lines(end, &format!("{end}\n[conntrack]\nmax_entries = 1024\ntimeouts.udp = 9")),
-        "~ conntrack.max_entries_per_guest: 65536 becomes 1024\n~ conntrack.timeouts.udp: 300 becomes 9\n\
+        lines(
+            end,
+            &format!("{end}\n[conntrack]\nmax_entries = 1024\nmax_new_per_guest = 5\ntimeouts.udp = 9")
+        ),
+        "~ conntrack.max_entries_per_guest: 65536 becomes 1024\n~ conntrack.max_new_per_guest: 100000 becomes 5\n\
+         ~ conntrack.timeouts.udp: 300 becomes 9\n\
          ! conntrack.max_entries: 262144 stays until a restart, which makes it 1024"
     );
 }

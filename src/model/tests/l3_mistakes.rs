@@ -779,11 +779,12 @@ fn mistakes_of_conntrack() {
             ],
         ),
         (
-            "[conntrack]\nmax_entries = 1023\nmax_entries_per_guest = 0\nmax = 1",
+            "[conntrack]\nmax_entries = 1023\nmax_entries_per_guest = 0\nmax_new_per_guest = 0\nmax = 1",
             &[
                 "2:15 conntrack.max_entries: 1023 is outside of 1024 to 16777216",
                 "3:25 conntrack.max_entries_per_guest: 0 is outside of 1 to 16777216",
-                "4:1 conntrack.max: unknown key",
+                "4:21 conntrack.max_new_per_guest: 0 is outside of 1 to 100000000",
+                "5:1 conntrack.max: unknown key",
             ],
         ),
         (
