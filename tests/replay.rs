@@ -16,6 +16,8 @@ mod dhcp4;
 mod dhcp6;
 #[path = "../fuzz/targets/fragments.rs"]
 mod fragments;
+#[path = "../fuzz/targets/groups.rs"]
+mod groups;
 #[path = "../fuzz/targets/guard.rs"]
 mod guard;
 #[path = "../fuzz/targets/host.rs"]
@@ -43,7 +45,7 @@ use proptest::prelude::*;
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 16] = [
     ("api", api::run),
     ("config", config::run),
     ("conntrack", conntrack::run),
@@ -51,6 +53,7 @@ const TARGETS: [Target; 15] = [
     ("dhcp4", dhcp4::run),
     ("dhcp6", dhcp6::run),
     ("fragments", fragments::run),
+    ("groups", groups::run),
     ("guard", guard::run),
     ("host", host::run),
     ("icmp_error", icmp_error::run),
@@ -129,6 +132,11 @@ proptest! {
     }
 
     #[test]
+    fn security_groups_are_a_list_of_rules_and_a_set_of_connections(data in proptest::collection::vec(any::<u8>(), 0..700)) {
+        groups::run(&data);
+    }
+
+    #[test]
     fn icmp_errors_are_translated_and_written_soundly(data in proptest::collection::vec(any::<u8>(), 0..700)) {
         icmp_error::run(&data);
     }
@@ -172,6 +180,7 @@ fn arbitrary_inputs_reach_every_end() {
     reaches("connections begun, evicted, over", conntrack::reach);
     reaches("fragments passed, waiting, dropped", fragments::reach);
     reaches("guests' frames passed, spoofed, refused", guard::reach);
+    reaches("packets by rules, by connections, dropped", groups::reach);
     reaches("ICMP errors translated, written, refused", icmp_error::reach);
     reaches("frames out of tunnels, left by guests' ports, answered", decap::reach);
     reaches("DHCP offered or granted, denied, refused", dhcp4::reach);

@@ -175,9 +175,11 @@ fn v4(packet: &[u8], from: [u8; 6], claims: &Claims) -> Result<(), String> {
     let protocol = packet[9];
     let transport = packet.get(usize::from(packet[0] & 15) * 4..).unwrap_or_default();
     let is_later = field & 0x1fff != 0;
-    let is_new = source == [0; 4]
-        && field & 0x3fff == 0
-        && (protocol == 2 || protocol == 17 && transport.get(..4) == Some(&[0, 68, 0, 67]));
+    // Who still has an address that is no longer its own may ask here for more of it, or anyone on its network.
+    let asks_here = [[255; 4], [169, 254, 169, 254]].contains(&octets::<4>(packet, 16)?);
+    let is_dhcp = protocol == 17 && transport.get(..4) == Some(&[0, 68, 0, 67]);
+    let is_new =
+        field & 0x3fff == 0 && (source == [0; 4] && (protocol == 2 || is_dhcp) || asks_here && is_dhcp);
     if !may(claims, from, source.into()) && !is_new {
         return Err(format!("from {source:?}"));
     }
@@ -320,7 +322,8 @@ fn packet4(input: &mut Input<'_>) -> Vec<u8> {
     let version = 0x45 + u8::try_from(options).expect("short");
     let head = [8, 0, version, 0, 0, total, 0, 7, f0, f1, 64, protocol, 0, 0];
     let source = V4[pick(input, &[0, 1, 2, 3, 4, 5])];
-    [&head[..], &source, &[10, 0, 0, 9], &vec![1; options * 4], &transport].concat()
+    let destination = input.one_of(&[[10u8, 0, 0, 9], [10, 0, 0, 9], [255; 4], [169, 254, 169, 254]]);
+    [&head[..], &source, &destination, &vec![1; options * 4], &transport].concat()
 }
 
 /// An IPv6 packet with extension headers.
