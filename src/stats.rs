@@ -148,7 +148,7 @@ drop_reasons! {
     IcmpQuote = "icmp_quote": "an ICMP error with too little of the packet that it is about",
     IcmpChecksum = "icmp_checksum": "an ICMP error whose checksum is wrong, or that of the IP header that it quotes",
     SpoofedMac = "spoofed_mac": "its source MAC is none that its port may send from; give the guest the port's MAC (nuswitch qemu PORT), or the port that of its guest (mac_address)",
-    SpoofedIp = "spoofed_ip": "its source IP address does not go with its MAC at this port",
+    SpoofedIp = "spoofed_ip": "its source IP address does not go with its MAC at this port; give the port the address (fixed_ips, allowed_address_pairs)",
     SpoofedArp = "spoofed_arp": "an ARP packet that speaks for a MAC or an address that its port may not claim",
     SpoofedNd = "spoofed_nd": "a neighbour discovery message that speaks for a MAC or an address that its port may not claim",
     ArpMalformed = "arp_malformed": "an ARP packet that is cut off, or no request or reply of IPv4 over Ethernet",

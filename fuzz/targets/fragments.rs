@@ -115,7 +115,7 @@ impl Naive {
         over.iter().for_each(|key| self.forget(key, left));
     }
 
-    fn clear(&mut self, zone: u16, left: &mut Left) {
+    fn clear(&mut self, zone: u32, left: &mut Left) {
         let its: Vec<Key> = self.0.keys().filter(|key| key.zone == zone).copied().collect();
         its.iter().for_each(|key| self.forget(key, left));
     }
@@ -149,7 +149,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
                 naive.expire(now, &mut left);
             }
             2 if input.byte().is_multiple_of(4) => {
-                let zone = u16::from(input.byte() % 2);
+                let zone = u32::from(input.byte() % 2);
                 fragments.clear(zone);
                 naive.clear(zone, &mut left);
             }
@@ -212,7 +212,7 @@ fn fragment(input: &mut Input<'_>) -> (Key, Piece) {
     } else {
         (0x2001_0db8 << 96 | 1, 0x2001_0db8 << 96 | 2, 0)
     };
-    let key = Key { zone: u16::from(n >> 1 & 1), source, destination, id: u32::from(n >> 2 & 7), protocol };
+    let key = Key { zone: u32::from(n >> 1 & 1), source, destination, id: u32::from(n >> 2 & 7), protocol };
     let offset = match input.byte() {
         0xff => input.word(),
         0xfe => 65_512,

@@ -2,7 +2,7 @@
 //! between them. What gets through is held against a naive firewall: a list of rules that is walked, and a set of connections, each
 //! judged again by its first packet whenever anybody asks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -248,26 +248,32 @@ impl Flow {
 /// What it should be.
 struct Naive {
     rules: Rules,
-    connections: HashSet<Flow>,
+    /// By their first packets, and whether that was the answer to a ping.
+    connections: HashMap<Flow, bool>,
 }
 
 impl Naive {
-    /// Whether a packet passes, and whether it does by its connection alone.
-    fn judge(&mut self, flow: Flow) -> (bool, bool) {
+    /// Whether a packet passes, and whether it does by its connection alone. `is_answer`: of a ping.
+    fn judge(&mut self, flow: Flow, is_answer: bool) -> (bool, bool) {
         let allowed = self.rules.allow(&flow);
         if !self.rules.is_stateful {
             return (allowed, false);
         }
-        for first in [flow, flow.reversed()] {
-            if self.connections.contains(&first) {
-                if self.rules.allow(&first) {
-                    return (true, !allowed);
-                }
-                self.connections.remove(&first);
+        let is_ping = matches!(flow.protocol, 1 | 58);
+        let is_answer = is_answer && is_ping;
+        for (first, is_reply) in [(flow, false), (flow.reversed(), true)] {
+            let Some(&began) = self.connections.get(&first) else { continue };
+            if is_ping && is_answer != (began != is_reply) {
+                // A question where an answer belongs, or the other way round: by the rules alone.
+                return (allowed, false);
             }
+            if self.rules.allow(&first) {
+                return (true, !allowed);
+            }
+            self.connections.remove(&first);
         }
         if allowed {
-            self.connections.insert(flow);
+            self.connections.insert(flow, is_answer);
         }
         (allowed, false)
     }
@@ -360,7 +366,7 @@ pub fn run(data: &[u8]) {
 /// As [`run`]; gives the packets that passed by the rules, by their connection alone, and those that did not.
 pub fn reach(data: &[u8]) -> [u64; 3] {
     let mut input = Input::new(data);
-    let mut naive = Naive { rules: Rules::read(&mut input), connections: HashSet::new() };
+    let mut naive = Naive { rules: Rules::read(&mut input), connections: HashMap::new() };
     let mut scene = Scene::new(&naive.rules);
     let mut ends = [0; 3];
     let mut past: Vec<Flow> = Vec::new();
@@ -389,7 +395,7 @@ pub fn reach(data: &[u8]) -> [u64; 3] {
         let frames: Vec<_> = flows.iter().map(|(flow, is_answer)| flow.frame(*is_answer)).collect();
         let mut left = scene.send(from, &frames, input.byte() > 230);
         for ((flow, is_answer), frame) in flows.into_iter().zip(frames) {
-            let (passes, by_connection) = naive.judge(flow);
+            let (passes, by_connection) = naive.judge(flow, is_answer);
             let found = left.iter().position(|(to, bytes)| *to == flow.to && *bytes == frame);
             if let Some(found) = found {
                 left.remove(found);

@@ -175,8 +175,8 @@ fn v4(packet: &[u8], from: [u8; 6], claims: &Claims) -> Result<(), String> {
     let protocol = packet[9];
     let transport = packet.get(usize::from(packet[0] & 15) * 4..).unwrap_or_default();
     let is_later = field & 0x1fff != 0;
-    // Who still has an address that is no longer its own may ask here for more of it, or anyone on its network.
-    let asks_here = [[255; 4], [169, 254, 169, 254]].contains(&octets::<4>(packet, 16)?);
+    // Who still has an address that is no longer its own may ask our server for more of it.
+    let asks_here = octets::<4>(packet, 16)? == [169, 254, 169, 254];
     let is_dhcp = protocol == 17 && transport.get(..4) == Some(&[0, 68, 0, 67]);
     let is_new =
         field & 0x3fff == 0 && (source == [0; 4] && (protocol == 2 || is_dhcp) || asks_here && is_dhcp);

@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(count("[[network]]\nname = 'n'"), "0 physical networks, 1 network, 0 ports");
         assert_eq!(
             count(include_str!("../../config/router.toml")),
-            "1 physical network, 2 networks, 3 ports, 4 subnets, 1 router, 2 floating IPs"
+            "1 physical network, 2 networks, 3 ports, 4 subnets, 1 router, 2 floating IPs, 1 security group"
         );
     }
 }

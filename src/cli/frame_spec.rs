@@ -94,6 +94,23 @@ pub fn parse(text: &str) -> Result<Vec<u8>, Error> {
     if bytes.len() > MAX_FRAME { Err(Error::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
+/// The same words with `mac` as the source of the outermost frame, if they name none; other forms of a frame as they are.
+pub fn with_source(text: &str, mac: Mac) -> String {
+    let mut words = text.split_whitespace();
+    match words.next() {
+        Some("eth") => {
+            let mut fields = words.clone().take_while(|word| !LAYERS.contains(word));
+            if fields.any(|word| word.starts_with("src=")) {
+                return text.to_owned();
+            }
+            let rest: Vec<_> = words.collect();
+            format!("eth src={mac} {}", rest.join(" "))
+        }
+        Some(first) if LAYERS.contains(&first) => format!("eth src={mac} {text}"),
+        _ => text.to_owned(),
+    }
+}
+
 fn from_file(file: &str, index: u64) -> Result<Vec<u8>, Error> {
     let frame = Reader::open(Path::new(file))?.nth_frame(index)?;
     let (held, len) = (frame.bytes.len(), frame.original_len);
@@ -463,6 +480,23 @@ mod tests {
     use smoltcp::wire::{EthernetFrame, EthernetProtocol, Ipv4Packet, Ipv6Packet};
 
     use super::*;
+
+    #[test]
+    fn the_source_is_filled_in_where_it_is_not_said() {
+        let with = |text| with_source(text, Mac([2, 0, 0, 0, 0, 9]));
+        assert_eq!(
+            with("arp who-has 10.0.0.2 tell 10.0.0.1"),
+            "eth src=02:00:00:00:00:09 arp who-has 10.0.0.2 tell 10.0.0.1"
+        );
+        assert_eq!(
+            with("eth vlan=7 ip src=10.0.0.1 dst=10.0.0.2"),
+            "eth src=02:00:00:00:00:09 vlan=7 ip src=10.0.0.1 dst=10.0.0.2"
+        );
+        for said in ["eth dst=02:00:00:00:00:01 src=02:00:00:00:00:02 len=46", "dump.pcap#7", "ffffffffffff"]
+        {
+            assert_eq!(with(said), said);
+        }
+    }
 
     proptest::proptest! {
         #[test]

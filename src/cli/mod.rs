@@ -33,8 +33,9 @@ Examples:
   nuswitch run --config lab.toml          run the switch in the foreground
   nuswitch show ports                     what is connected, and how much passes
   nuswitch show drops                     what is thrown away, and why
+  nuswitch show rules --port web1         what security groups let pass there, and how often
   nuswitch show tunnels                   which other hosts there are, and how much passes
-  nuswitch show conntrack --guest web1    which connections of web1 are translated, and to what
+  nuswitch show conntrack --guest web1    connections of web1: by which rules, translated to what
   nuswitch capture web1 -w - | tcpdump -r -
   qemu-system-x86_64 … $(nuswitch qemu web1)    give a guest its port
   nuswitch reload                         apply what changed in lab.toml

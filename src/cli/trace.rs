@@ -19,6 +19,7 @@ FRAME is one of:
       icmp [echo|reply] [id=N] [seq=N]
       vxlan vni=N                             (behind udp; then the inner frame's layers)
       and len=N on the last layer: bytes of payload
+      src= of the first eth is the port's MAC if it is left out
   hexadecimal, from destination address to payload, without FCS
   FILE#N: the N-th frame of a pcap or pcapng file
 
@@ -54,9 +55,15 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn execute(self, control: &Control) -> anyhow::Result<ExitCode> {
-        let frame = frame_spec::parse(&self.frame.join(" "))?;
+        let (client, mut text) = (control.client()?, self.frame.join(" "));
+        // Another source would be the first thing that a port with port security refuses.
+        let ports: Vec<view::Port> = client.get_key("/v2.0/ports", "ports")?;
+        let port = ports.iter().find(|port| port.name == self.port || port.id.to_string() == self.port);
+        if let Some(mac) = port.and_then(|port| port.mac_address) {
+            text = frame_spec::with_source(&text, mac);
+        }
+        let frame = frame_spec::parse(&text)?;
         let request = TraceRequest { port: self.port, frame: hex::encode(&frame) };
-        let client = control.client()?;
         if self.json {
             let answer: serde_json::Value = client.post("/v1/trace", &request)?;
             print(format_args!("{answer:#}\n"))?;

@@ -79,7 +79,7 @@ impl Default for Limits {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Key {
     /// Where the addresses mean what they mean: tenants' overlap.
-    pub zone: u16,
+    pub zone: u32,
     /// The source address; of IPv4 as `::ffff:a.b.c.d`.
     pub source: u128,
     /// The destination address.
@@ -304,7 +304,7 @@ impl<T> Fragments<T> {
     }
 
     /// Forgets all of a zone, when that is no more. Not in constant time.
-    pub fn clear(&mut self, zone: u16) {
+    pub fn clear(&mut self, zone: u32) {
         for list in 0..self.by_time.len() {
             let mut at = self.by_time[list].first();
             while let Some(slot) = at {

@@ -198,9 +198,20 @@ fn look(frame: &Frame, claims: &Claims) -> Result<(), DropReason> {
         ARP => neighbour::arp(&look, packet),
         RARP => neighbour::rarp(&look, packet),
         kind if is_tag(kind) => Err(DropReason::ThirdTag),
+        len if len < LEAST_ETHERTYPE && hides_other(packet) => Err(DropReason::EthertypeNotAllowed),
         _ if claims.any_address => Ok(()),
         _ => Err(DropReason::EthertypeNotAllowed),
     }
+}
+
+/// The least EtherType; what is less is a length (IEEE 802.3, 3.2.6).
+const LEAST_ETHERTYPE: u16 = 0x600;
+
+/// Whether a frame with a length has in a SNAP header (RFC 1042) what it could have as its EtherType: some hosts take it for that.
+fn hides_other(packet: &[u8]) -> bool {
+    let Some([0xaa, 0xaa, _, 0, 0, 0, k0, k1]) = packet.first_chunk() else { return false };
+    let kind = u16::from_be_bytes([*k0, *k1]);
+    matches!(kind, IPV4 | IPV6 | ARP | RARP) || is_tag(kind)
 }
 
 /// Refuses those frames of a burst that the port may not send. Whoever would be told that its packet is too big is checked too.

@@ -172,6 +172,12 @@ impl Shard {
     fn may_flood(&mut self, port: PortIdx, frame: &Frame, ports: usize) -> bool {
         let least = if asks(frame.head()) { ASKED } else { FLOODED };
         let copies = u32::try_from(ports).unwrap_or(u32::MAX).max(least);
+        // An exit without offloads makes each segment of it a frame.
+        let segments = match u32::from(frame.offload.gso_size) {
+            0 => 1,
+            size => u32::try_from(frame.len()).unwrap_or(u32::MAX) / size + 1,
+        };
+        let copies = copies.saturating_mul(segments);
         self.flooding.get_mut(port.index()).is_some_and(|bucket| bucket.take_many(copies, self.now))
     }
 
@@ -210,8 +216,8 @@ fn asks(head: &[u8]) -> bool {
         head.get(HEADER - 2..HEADER).and_then(<[u8]>::first_chunk).map(|kind| u16::from_be_bytes(*kind));
     match kind {
         Some(ARP | RARP) => true,
-        // Reports of groups have a hop-by-hop header (RFC 3810, 5).
-        Some(IPV6) => matches!(head.get(HEADER + 6), Some(&(protocol::HOP_BY_HOP | protocol::ICMPV6))),
+        // Reports of groups have a hop-by-hop header (RFC 3810, 5); behind another one, who knows.
+        Some(IPV6) => !matches!(head.get(HEADER + 6), Some(&(protocol::TCP | protocol::UDP))),
         _ => false,
     }
 }
@@ -349,10 +355,10 @@ pub fn process(
         }
     });
     ends.flush(port);
-    if !shard.delivered.is_empty() {
+    // Fragments that waited may be a router's, and what a router sends may be what others waited for.
+    security::release(tables, shard, out, tracer);
+    while !shard.delivered.is_empty() {
         router::route(&mut Context::new(tables, shard, now, out, tracer));
-    }
-    if shard.security.is_some() {
         security::release(tables, shard, out, tracer);
     }
 }

@@ -152,7 +152,7 @@ impl Translator {
             if !here.iter().any(|(router, _)| *router == zone) {
                 self.bindings.set_pool(zone.0, &[], WHOLE);
                 self.flush(|entry| entry.tuple(Direction::Original).zone == zone.0);
-                self.fragments.clear(zone.0);
+                self.fragments.clear(zone.0.into());
             }
         }
         let wanted = here.iter().any(|(_, rules)| rules.filtering == NatFiltering::AddressDependent);

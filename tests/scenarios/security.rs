@@ -552,3 +552,106 @@ fn a_flood_of_fragments_costs_its_sender_only() {
     sw.expect_nothing("c");
     sw.forget();
 }
+
+/// [`LAB`] with a router on the network, whose MAC is 02:00:00:00:00:01.
+fn with_router() -> Switch {
+    let mut sw = Switch::from(&format!(
+        "{LAB}\nrouter = [{{ name = \"r\", interfaces = [{{ subnet = \"lan-v4\", mac_address = \"02:00:00:00:00:01\" }}] }}]"
+    ));
+    sw.settle();
+    sw
+}
+
+#[test]
+fn what_a_guest_may_send_is_not_what_another_one_of_its_groups_lets_in() {
+    let mut sw = with_router();
+    // `a` may send it, and `b`, whose groups are the same, lets no such thing in: not by the router either, which brings it back.
+    ends(&mut sw, 'a', 'b', "udp sport=40000 dport=4999", "security_ingress");
+    sw.forget();
+    for _ in 0..3 {
+        let by_router = spec(
+            "eth src=52:54:00:00:00:0a dst=02:00:00:00:00:01 ip src=10.0.0.10 dst=10.0.0.11 udp sport=40000 dport=4999",
+        );
+        sw.send("a", by_router);
+        sw.expect_nothing("b");
+    }
+    // What `b` lets in comes that way too, packet after packet, and so do the answers.
+    for _ in 0..3 {
+        for (from, to, ports) in [('a', 'b', "sport=40000 dport=5000"), ('b', 'a', "sport=5000 dport=40000")]
+        {
+            let [own, other] = [from, to].map(|who| who as u8 - b'a' + 10);
+            let sent = format!(
+                "eth src=52:54:00:00:00:{own:02x} dst=02:00:00:00:00:01 ip src=10.0.0.{own} dst=10.0.0.{other} udp {ports}"
+            );
+            sw.send(&from.to_string(), spec(&sent));
+            assert_eq!(sw.take_all(&to.to_string()).len(), 1, "{from} to {to}");
+        }
+    }
+    sw.forget();
+}
+
+#[test]
+fn who_gets_anothers_address_does_not_get_its_connections() {
+    let mut sw = lab();
+    passes(&mut sw, 'a', 'c', "udp sport=161 dport=40000");
+    passes(&mut sw, 'c', 'a', "udp sport=40000 dport=161");
+    // `a` goes, and `b` has its address.
+    let without = LAB.replace("fixed_ips = [\"10.0.0.10\", \"2001:db8::10\"]", "fixed_ips = [\"10.0.0.20\"]");
+    sw.reload(&without.replace("10.0.0.11", "10.0.0.10"));
+    sw.advance(Duration::from_millis(1));
+    sw.settle();
+    sw.forget();
+    let late = spec(
+        "eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0b ip src=10.0.0.12 dst=10.0.0.10 udp sport=40000 dport=161",
+    );
+    sw.send("c", late);
+    sw.expect_nothing("b");
+    assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress), 1);
+    sw.forget();
+}
+
+#[test]
+fn a_later_fragment_for_nobody_known_needs_a_rule_too() {
+    let mut sw = Switch::from(&LAB.replace(
+        "port_security_enabled = true, security_groups = [\"web\"]",
+        "port_security_enabled = true, security_groups = []",
+    ));
+    sw.settle();
+    sw.forget();
+    let whole = spec(
+        "eth src=52:54:00:00:00:0a dst=02:00:00:00:00:77 ip src=10.0.0.10 dst=10.0.0.99 udp sport=1 dport=2 len=40",
+    );
+    let mut packet = whole.bytes[14..].to_vec();
+    packet[6..8].copy_from_slice(&[0, 185]);
+    seal(&mut packet);
+    let later = Wire { bytes: [&whole.bytes[..14], &packet].concat(), ..whole };
+    sw.send("a", later);
+    sw.expect_nothing("c");
+    assert_eq!(dropped(&sw, "a", DropReason::SecurityEgress), 1);
+    sw.forget();
+}
+
+#[test]
+fn a_ping_lets_its_answers_in_and_no_other_questions() {
+    let mut sw = lab();
+    passes(&mut sw, 'c', 'a', "icmp echo id=7");
+    passes(&mut sw, 'a', 'c', "icmp reply id=7");
+    passes(&mut sw, 'c', 'a', "icmp echo id=7 seq=2");
+    ends(&mut sw, 'c', 'a', "icmp reply id=7", "security_ingress");
+}
+
+#[test]
+fn discovery_comes_from_the_link() {
+    let mut sw = lab();
+    let advertisement = |hops: u8| {
+        let from = "eth src=52:54:00:00:00:0c dst=52:54:00:00:00:0a ip src=2001:db8:9::1 dst=2001:db8::10";
+        spec(&format!("{from} proto=58 len=24")).patch(21, &[hops]).patch(54, &[136])
+    };
+    sw.send("c", advertisement(255));
+    sw.expect("a", advertisement(255));
+    sw.forget();
+    sw.send("c", advertisement(63));
+    sw.expect_nothing("a");
+    assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress), 1);
+    sw.forget();
+}

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Filter {
     /// With this port at either end, before or after translation, or this ICMP identifier
     #[arg(long, value_name = "NUMBER")]
     port: Vec<String>,
-    /// In this state, as the table has it
+    /// In this state: unreplied, replied, syn-sent, syn-received, picked-up, established, half-closed, closing, time-wait, reset
     #[arg(long, value_name = "STATE")]
     state: Vec<String>,
     /// Of the guest behind this port

@@ -410,7 +410,7 @@ proptest! {
             bed.audit();
             prop_assert!(bed.fragments.waiting.used() == held - back);
         }
-        bed.fragments.clear(zone);
+        bed.fragments.clear(zone.into());
         back += bed.popped().len();
         prop_assert_eq!(bed.fragments.waiting.used(), held - back);
         while bed.fragments.deadline().is_some() {

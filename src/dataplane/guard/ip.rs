@@ -64,10 +64,10 @@ pub(super) fn v4(look: &Look<'_>, packet: &[u8], len: usize) -> Result<(), DropR
 }
 
 /// What a host sends that has no address yet (RFC 2131, 4.1; RFC 3376, 4.2.13), or is told to give up the one that it has: it asks
-/// from there to have it longer (RFC 2131, 4.4.5), and the answer is no. That goes to no guest and through no router.
+/// our server from there to have it longer (RFC 2131, 4.4.5), and the answer is no. That goes to no guest and through no router.
 fn is_new_v4(header: &Ipv4<'_>, transport: &[u8]) -> bool {
     let is_new = header.source() == Ipv4Addr::UNSPECIFIED;
-    let asks_here = [Ipv4Addr::BROADCAST, SERVICE_V4].contains(&header.destination());
+    let asks_here = header.destination() == SERVICE_V4;
     !header.is_fragment()
         && match header.protocol() {
             protocol::UDP => {

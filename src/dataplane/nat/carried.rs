@@ -40,7 +40,7 @@ pub(in crate::dataplane) fn piece(asked: &Asked<'_>) -> Result<(Key, Piece), Dro
     };
     let (source, destination) = (header.source.to_bits(), header.destination.to_bits());
     let key = Key {
-        zone: asked.router.0,
+        zone: asked.router.0.into(),
         source: v4_key(source),
         destination: v4_key(destination),
         id: part.id,

@@ -94,7 +94,7 @@ impl Look {
     fn settle(
         &self,
         frame: &Frame,
-        (zone, epoch): (NetIdx, u32),
+        ends: &Ends<'_>,
         tracker: &mut Tracker,
         now: u32,
     ) -> Option<Result<(), DropReason>> {
@@ -106,14 +106,14 @@ impl Look {
                 (found, probe.tuple.protocol(), HEADER + ipv4::HEADER, len, u32::from(*total))
             }
             Look::V6(hash, guess, len) => {
-                let tuple = tuple_v6(frame.head().first_chunk()?, zone)?;
+                let tuple = tuple_v6(frame.head().first_chunk()?, ends.zone)?;
                 let len = u32::from(*len);
                 let found = tracker.find_v6(&tuple, *hash, *guess)?;
                 (found, tuple.protocol, HEADER + ipv6::HEADER, len, len + 40)
             }
         };
         let (at, direction, entry) = found;
-        if (entry.epoch() != epoch) | (entry.expiry() <= now) {
+        if (entry.epoch() != ends.epoch(direction)) | (entry.expiry() <= now) {
             return None;
         }
         let mut seen = Seen { bytes, tcp: None };
@@ -207,7 +207,7 @@ impl Security {
         ends: &Ends<'_>,
         at: (&Tables, Instant),
     ) -> Option<Result<(), DropReason>> {
-        match look.settle(frame, (ends.zone, ends.epoch()), &mut self.tracker, seconds(at.1))? {
+        match look.settle(frame, ends, &mut self.tracker, seconds(at.1))? {
             Ok(()) => Some(Ok(())),
             Err(reason) => Some(Err(self.unlike(frame, ends, reason, at))),
         }

@@ -139,7 +139,7 @@ pub fn admitted<'t>(entry: &Entry, tables: &'t Tables, stations: &Stations) -> [
     let rules = |sender: Option<&'t Policy>, receiver: Option<&'t Policy>| {
         let [egress, ingress] = numbers;
         let ends = [sender.zip(egress), receiver.zip(ingress)];
-        let epoch = ends.iter().flatten().fold(0u32, |sum, (policy, _)| sum.wrapping_add(policy.epoch));
+        let epoch = super::epoch(ends[0].map(|(policy, _)| policy), ends[1].map(|(policy, _)| policy));
         let [sender, receiver] = ends;
         (epoch == entry.epoch()).then(|| {
             [

@@ -220,7 +220,7 @@ impl Security {
         reason: DropReason,
         at: (&Tables, Instant),
     ) -> DropReason {
-        let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)).ok();
+        let read = packet::read(frame.head(), frame.len(), ends).ok();
         self.refused(ends, read.as_ref(), reason, at)
     }
 }

@@ -14,9 +14,12 @@
 //!             └ connection: known under older policies ─▶ judged again; none ─▶ judged, and tracked
 //! ```
 //!
-//! Connections are told apart by network (the zone), whose addresses may overlap, as in Neutron. An entry's epoch is the sum of
-//! the epochs of the policies that let it in, whichever way a packet goes; when one of them changes, the next packet finds
-//! another sum, and its connection is judged again by its first packet's tuple: it stays if rules still let it in, else it ends.
+//! Connections are told apart by network (the zone), whose addresses may overlap, as in Neutron. An entry's epoch is made of
+//! the epochs of the policies that let it in, that of its first packet's sender and that of its receiver, each in its place: what
+//! one guest may send is nothing that another one lets in, though both have the same policy. When one of them changes, or a packet
+//! comes by another way (a router on the same network), the next packet finds another epoch, and its connection is judged again by
+//! its first packet's tuple: it stays if rules still let it in, else it ends. Where an address changes hands, what was
+//! connected to it ends ([`moved`]).
 //!
 //! What no rule keeps out: ARP, neighbour and router discovery and group membership (RFC 4890, 4.4.1), a guest's DHCP requests and
 //! the answers to it, and what it asks the switch's own service. Port security has seen before that a guest claims nothing
@@ -28,6 +31,7 @@ mod hits;
 mod known;
 pub mod live;
 pub mod logbook;
+mod moved;
 mod packet;
 
 use super::Shard;
@@ -50,6 +54,7 @@ use crate::wire::protocol;
 pub use hits::Hits;
 use known::Looks;
 use logbook::{Log, Scene};
+use moved::Moved;
 use packet::{Facts, Quoted, Read, What};
 
 /// What a worker remembers of the connections of guests whose ports it owns.
@@ -62,6 +67,7 @@ pub struct Security {
     pub log: Log,
     fragments: Fragments<Held>,
     openings: Openings,
+    moved: Moved,
     home: WorkerIdx,
     /// Of the burst that is being decided on.
     looks: Looks,
@@ -91,11 +97,13 @@ pub(super) struct Ends<'t> {
 }
 
 impl<'t> Ends<'t> {
-    /// What an entry must have been decided under.
+    /// What an entry must have been decided under whose packet in `direction` this is.
     #[inline(always)]
-    fn epoch(&self) -> u32 {
-        let epoch = |policy: Option<&Policy>| policy.map_or(0, |policy| policy.epoch);
-        epoch(self.from).wrapping_add(epoch(self.to))
+    fn epoch(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::Original => epoch(self.from, self.to),
+            Direction::Reply => epoch(self.to, self.from),
+        }
     }
 
     fn swapped(self) -> Ends<'t> {
@@ -117,6 +125,13 @@ impl<'t> Ends<'t> {
     fn is_empty(&self) -> bool {
         self.from.is_none() && self.to.is_none()
     }
+}
+
+/// What an entry was decided under: the policies of its first packet's sender and receiver.
+#[inline(always)]
+fn epoch(sender: Option<&Policy>, receiver: Option<&Policy>) -> u32 {
+    let epoch = |policy: Option<&Policy>| policy.map_or(0, |policy| policy.epoch);
+    epoch(sender).wrapping_add(epoch(receiver).rotate_left(16))
 }
 
 /// One of the two ways that a packet passes a guest's rules.
@@ -174,14 +189,15 @@ impl Security {
         let tracker = Tracker::new(limits, settings, seed.rotate_left(7));
         let fragments = Fragments::new(fragments::Limits::default(), seed.rotate_left(43));
         let (hits, log) = (Hits::default(), Log::default());
-        let openings = Openings::default();
-        Security { tracker, hits, log, fragments, openings, home, looks: Looks::new() }
+        let (openings, moved) = (Openings::default(), Moved::default());
+        Security { tracker, hits, log, fragments, openings, moved, home, looks: Looks::new() }
     }
 
-    /// Brings bounds in line with newly published tables. Connections in networks that are gone end.
+    /// Brings bounds in line with newly published tables. Connections of addresses that are no longer whose they were will end.
     pub fn configure(&mut self, tables: &Tables) {
         self.hits.configure(tables, self.home);
         self.openings.configure(tables);
+        self.moved.configure(tables);
         let (limits, settings) = settings(tables);
         self.tracker.set_limits(limits);
         self.tracker.set_settings(settings);
@@ -206,6 +222,7 @@ impl Security {
     /// Ends what is over. Fragments that wait no longer are to be released then.
     fn sweep(&mut self, now: Instant) {
         self.tracker.sweep(seconds(now), &mut |_, _| {});
+        self.moved.step(&mut self.tracker);
         if self.fragments.deadline().is_some_and(|deadline| deadline <= now) {
             self.fragments.expire(now);
         }
@@ -279,14 +296,18 @@ fn decide(
     tracer: &mut impl Tracer,
 ) -> Result<Option<Frame>, DropReason> {
     let at = (tables, shard.now);
-    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
+    let read = match packet::read(frame.head(), frame.len(), &ends) {
         Ok(read) => read,
         Err(reason) => {
             let Some(security) = &mut shard.security else { return Err(reason) };
             return Err(security.refused(&ends, None, reason, at));
         }
     };
-    if matches!(read, Read::Exempt(_)) && ends.from.is_some() && !shard.may_ask(ends.guest) {
+    let is_exempt = match &read {
+        Read::Exempt(_) => true,
+        Read::Unicast(facts) | Read::Group(facts) => facts.exempt.egress,
+    };
+    if is_exempt && ends.from.is_some() && !shard.may_ask(ends.guest) {
         return Err(DropReason::FloodLimit);
     }
     let Some(security) = &mut shard.security else { return Ok(Some(frame)) };
@@ -338,8 +359,13 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             Read::Unicast(facts) => (facts, false),
             Read::Group(facts) => (facts, true),
         };
-        self.ends.from = self.ends.from.filter(|_| !facts.exempt.egress);
-        self.ends.to = self.ends.to.filter(|_| !facts.exempt.ingress);
+        // The service is ours, and a router's way leads there; what a router brings is from elsewhere, and no answer to a guest's
+        // broadcast.
+        let [source, goal] = [self.ends.ports.0, self.ends.ports.1]
+            .map(|port| self.tables.port(port).is_some_and(|port| port.interface().is_some()));
+        let is_free = facts.exempt.egress && (goal || !facts.exempt.is_service);
+        self.ends.from = self.ends.from.filter(|_| !is_free);
+        self.ends.to = self.ends.to.filter(|_| source || !facts.exempt.ingress);
         if self.ends.is_empty() {
             self.tracer
                 .say("security", || "what a guest needs to get its configuration is let through".to_owned());
@@ -353,6 +379,8 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
             (What::Part { port, .. }, _) if is_group => {
                 return self.alone(facts, self.ends, port.unwrap_or(0));
             }
+            // Of an ICMP query, identifier and type.
+            (What::Part { .. }, Some((id, kind))) if is_icmp(facts.protocol) => ((id, id), kind, None),
             (What::Part { port, .. }, Some(ports)) => (ports, port.unwrap_or(ports.1), None),
             (What::Part { key, piece, .. }, None) => return Ok(Judged::Part(key, piece)),
         };
@@ -454,7 +482,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
     /// Whether what an entry was let in by still lets it in. `ends`: of a packet that goes in `direction`.
     fn holds(&mut self, at: EntryRef, direction: Direction, ends: Ends<'_>) -> bool {
         let Some(entry) = self.tracker.entry(at) else { return false };
-        if entry.epoch() == ends.epoch() {
+        if entry.epoch() == ends.epoch(direction) {
             return true;
         }
         let original = entry.tuple(Direction::Original);
@@ -464,7 +492,11 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         let addresses = (original.source, original.destination);
         match self.rules(ends, addresses, original.protocol, port) {
             Ok([egress, ingress]) => {
-                self.tracker.decide(at, ends.epoch(), data(egress, ingress, port, original.protocol));
+                self.tracker.decide(
+                    at,
+                    ends.epoch(Direction::Original),
+                    data(egress, ingress, port, original.protocol),
+                );
                 true
             }
             Err(_) => false,
@@ -485,6 +517,12 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         self.tracer.look(|| Some(Look::Tracked(ends.guest, *tuple)));
         let probe = self.tracker.probe(tuple);
         if let Some((at, direction)) = self.tracker.find(&probe, self.now) {
+            if let What::Query { kind, .. } = facts.what
+                && self.tracker.entry(at).is_some_and(|entry| !is_like(kind, kind_of(entry), direction))
+            {
+                // Another question by the same identifier, or one where an answer belongs.
+                return self.alone(facts, ends, kind);
+            }
             if self.holds(at, direction, ends) {
                 match self.tracker.update(at, direction, seen, self.now) {
                     Verdict::Pass | Verdict::Restarted => {
@@ -509,7 +547,7 @@ impl<'t, T: Tracer> Judge<'_, 't, T> {
         let new = New {
             guest: ends.guest.0,
             inbound: ends.from.is_none(),
-            epoch: ends.epoch(),
+            epoch: ends.epoch(Direction::Original),
             data: data(egress, ingress, port, facts.protocol),
             binding: None,
         };
@@ -564,6 +602,14 @@ fn kind_of(entry: &Entry) -> u16 {
     high << 8 | low
 }
 
+/// Whether an ICMP query's type and code are those of its connection's first packet, or of the answer to that.
+fn is_like(kind: u16, first: u16, direction: Direction) -> bool {
+    match direction {
+        Direction::Original => kind == first,
+        Direction::Reply => packet::answer(kind >> 8) == Some(first >> 8),
+    }
+}
+
 /// A frame that is to be flooded: whether it may leave its sender.
 ///
 /// # Errors
@@ -616,12 +662,19 @@ fn spread(
 ) -> Result<(), DropReason> {
     let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Ok(()) };
-    let read = match packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(ends.guest.0)) {
-        Ok(Read::Unicast(Facts { what: What::Part { port: None, .. }, .. })) => return Ok(()),
+    let read = match packet::read(frame.head(), frame.len(), &ends) {
         Ok(read) => read,
         Err(reason) => return Err(security.refused(&ends, None, reason, at)),
     };
-    match security.judge(ends, at, tracer).judge(&read, Some((0, 0))) {
+    let mut judge = security.judge(ends, at, tracer);
+    let judged = match &read {
+        // Where its first part is nobody knows: only rules without ports let it pass.
+        Read::Unicast(facts @ Facts { what: What::Part { port: None, .. }, .. }) => {
+            judge.alone(facts, ends, 0)
+        }
+        read => judge.judge(read, Some((0, 0))),
+    };
+    match judged {
         Ok(_) => Ok(()),
         Err(reason) => Err(security.refused(&ends, Some(&read), reason, at)),
     }
@@ -690,13 +743,17 @@ fn resume(
     let (Some(port), Some(network)) = (tables.port(place.to), tables.network(place.network)) else {
         return Err(ports.err().unwrap_or(DropReason::PortDown));
     };
+    // Slots may have been given to others while it waited.
+    if !tables.is_member(place.network, place.to) {
+        return Err(ports.err().unwrap_or(DropReason::PortDown));
+    }
     let at = (tables, shard.now);
     let Some(security) = &mut shard.security else { return Err(DropReason::PortDown) };
     let from = tables.port(place.ingress).and_then(PortEntry::policy).filter(|_| !place.enters);
     let to = port.policy().filter(|_| port.worker == security.home);
     let guest = if from.is_some() { place.ingress } else { place.to };
     let ends = Ends { from, to, ports: (place.ingress, place.to), guest, zone: place.network };
-    let read = packet::read(frame.head(), frame.len(), ends.zone.0, u32::from(guest.0))?;
+    let read = packet::read(frame.head(), frame.len(), &ends)?;
     let judged = ports
         .and_then(|known| security.judge(ends, at, tracer).judge(&read, Some(known.unwrap_or_default())));
     if let Err(reason) = judged {

@@ -1,5 +1,6 @@
 //! What security groups read of a packet: whose it is, and which connection it is of.
 
+use super::Ends;
 use crate::dataplane::check::{Header, check_v4, check_v6, sound_v4, walk_v6};
 use crate::dataplane::conntrack::tcp::Segment;
 use crate::dataplane::fragments::{Key, Piece};
@@ -15,7 +16,8 @@ const ERRORS_V4: [u8; 3] = [3, 11, 12];
 const ECHO_V6: [u8; 2] = [128, 129];
 /// ICMPv6 without which IPv6 does not work (RFC 4890, 4.4.1): neighbour and router discovery (RFC 4861), and group membership
 /// (RFC 2710, RFC 3810).
-const LINK_V6: [u8; 9] = [130, 131, 132, 133, 134, 135, 136, 137, 143];
+const DISCOVERY_V6: [u8; 5] = [133, 134, 135, 136, 137];
+const MEMBERSHIP_V6: [u8; 4] = [130, 131, 132, 143];
 /// UDP ports of DHCP: the server's and the client's.
 const DHCP_V4: [u16; 2] = [67, 68];
 const DHCP_V6: [u16; 2] = [547, 546];
@@ -39,6 +41,15 @@ pub(super) struct Facts {
 pub(super) struct Exempt {
     pub(super) egress: bool,
     pub(super) ingress: bool,
+    /// Only towards our own service.
+    pub(super) is_service: bool,
+}
+
+impl Exempt {
+    fn asks(&mut self, is_service: bool) {
+        self.is_service = is_service && !self.egress;
+        self.egress |= is_service;
+    }
 }
 
 /// What it is.
@@ -74,8 +85,8 @@ pub(super) enum Read {
     Group(Facts),
 }
 
-/// Reads a frame. `zone` tells apart networks, whose addresses may overlap; `owner` is whose fragments it counts with.
-pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Read, DropReason> {
+/// Reads a frame on its way between two ends.
+pub(super) fn read(head: &[u8], len: usize, ends: &Ends<'_>) -> Result<Read, DropReason> {
     let kind =
         head.get(HEADER - 2..HEADER).and_then(<[u8]>::first_chunk).map(|kind| u16::from_be_bytes(*kind));
     let packet = head.get(HEADER..).unwrap_or_default();
@@ -88,15 +99,22 @@ pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Rea
             let is_group = is_group || header.destination.is_multicast() || header.destination.is_broadcast();
             let header = if is_group { header } else { check_v4(packet, len)? };
             let mut exempt = dhcp(packet, &header, DHCP_V4);
-            exempt.egress |= header.destination == SERVICE_V4;
-            facts(packet, &header, (zone, owner), false, (is_group, exempt))
+            exempt.asks(header.destination == SERVICE_V4);
+            facts(packet, &header, ends, false, (is_group, exempt))
         }
         Some(IPV6) => {
             let (header, _) = walk_v6(packet, len)?;
             let first = packet.get(usize::from(header.transport)..).and_then(<[u8]>::first);
-            let is_link = header.protocol == protocol::ICMPV6
-                && header.fragment.is_none()
-                && first.is_some_and(|kind| LINK_V6.contains(kind));
+            // Of discovery, RFC 4861, 6.1 and 7.1; of membership, RFC 2710, 3 and RFC 3810, 5: it comes from the link.
+            let source = header.source;
+            let is_from_link = match first {
+                Some(kind) if DISCOVERY_V6.contains(kind) => packet.get(7) == Some(&255),
+                Some(kind) if MEMBERSHIP_V6.contains(kind) => {
+                    source.is_unicast_link_local() || source.is_unspecified()
+                }
+                _ => false,
+            };
+            let is_link = header.protocol == protocol::ICMPV6 && header.fragment.is_none() && is_from_link;
             if is_link {
                 return Ok(Read::Exempt(
                     "neighbour and router discovery and group membership are let through",
@@ -105,8 +123,8 @@ pub(super) fn read(head: &[u8], len: usize, zone: u16, owner: u32) -> Result<Rea
             let is_group = is_group || header.destination.is_multicast();
             let header = if is_group { header } else { check_v6(packet, len)? };
             let mut exempt = dhcp(packet, &header, DHCP_V6);
-            exempt.egress |= header.destination == SERVICE_V6;
-            facts(packet, &header, (zone, owner), true, (is_group, exempt))
+            exempt.asks(header.destination == SERVICE_V6);
+            facts(packet, &header, ends, true, (is_group, exempt))
         }
         _ => Err(DropReason::EthertypeNotAllowed),
     }
@@ -118,13 +136,14 @@ fn dhcp<A>(packet: &[u8], header: &Header<A>, [server, client]: [u16; 2]) -> Exe
         return Exempt::default();
     }
     let ports = packet.get(usize::from(header.transport)..).and_then(|udp| flow(udp, protocol::UDP));
-    Exempt { egress: ports == Some((client, server)), ingress: ports == Some((server, client)) }
+    let (egress, ingress) = (ports == Some((client, server)), ports == Some((server, client)));
+    Exempt { egress, ingress, is_service: false }
 }
 
 fn facts<A: Copy + Into<std::net::IpAddr>>(
     packet: &[u8],
     header: &Header<A>,
-    (zone, owner): (u16, u32),
+    ends: &Ends<'_>,
     is_v6: bool,
     (is_group, exempt): (bool, Exempt),
 ) -> Result<Read, DropReason> {
@@ -139,8 +158,13 @@ fn facts<A: Copy + Into<std::net::IpAddr>>(
                 (None, None)
             };
             let protocol = if is_v6 { 0 } else { header.protocol };
+            // By a router on its network a packet comes twice, and leaves by another port.
+            let zone = u32::from(ends.zone.0) | u32::from(ends.ports.1.0) << 16;
             let key = Key { zone, source, destination, id: part.id, protocol };
             let len = u16::try_from(header.len.saturating_sub(u32::from(part.data))).unwrap_or(u16::MAX);
+            // What comes from elsewhere counts by its sender: it is not to cost its receiver what that has of its own.
+            #[allow(clippy::cast_possible_truncation)] // the least of it tells most
+            let owner = ends.from.map_or(source as u32 | 1 << 31, |_| u32::from(ends.guest.0));
             What::Part { key, piece: Piece { offset: part.offset, len, more: part.more, ports, owner }, port }
         }
     };
@@ -151,11 +175,12 @@ fn facts<A: Copy + Into<std::net::IpAddr>>(
 /// The ports of a packet, and what rules ask for.
 type First = ((u16, u16), u16);
 
-/// The ports of a first fragment, and what rules ask for. An ICMP query has its identifier as both ports; an error is never cut.
+/// The ports of a first fragment, and what rules ask for. An ICMP query has its identifier, and its type and code; an error is
+/// never cut.
 fn first_part<A>(packet: &[u8], header: &Header<A>, is_v6: bool) -> Result<Option<First>, DropReason> {
     match whole(packet, header, is_v6)? {
         What::Flow { ports, .. } => Ok(Some((ports, ports.1))),
-        What::Query { id, kind } => Ok(Some(((id, id), kind))),
+        What::Query { id, kind } => Ok(Some(((id, kind), kind))),
         _ => Err(DropReason::IcmpQuote),
     }
 }
@@ -173,6 +198,16 @@ fn whole<A>(packet: &[u8], header: &Header<A>, is_v6: bool) -> Result<What, Drop
         _ => None,
     };
     Ok(What::Flow { ports, tcp })
+}
+
+/// The type of query that an answer of a type belongs to, and of the answer to a query (RFC 792; RFC 950; RFC 4443).
+pub(super) fn answer(kind: u16) -> Option<u16> {
+    const PAIRS: [(u16, u16); 6] = [(8, 0), (13, 14), (15, 16), (17, 18), (10, 9), (128, 129)];
+    PAIRS.iter().find_map(|(query, answer)| match kind {
+        kind if kind == *query => Some(*answer),
+        kind if kind == *answer => Some(*query),
+        _ => None,
+    })
 }
 
 fn message(transport: &[u8], is_v6: bool) -> Result<What, DropReason> {

@@ -18,7 +18,8 @@ impl Protocol {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let number = if digits { text.parse().ok() } else { protocol::number(text) };
         let number = number.ok_or_else(|| {
-            let near = nearest(text, protocol::names()).map(|near| format!("; did you mean `{near}`?"));
+            let near = nearest(&text.to_lowercase(), protocol::names())
+                .map(|near| format!("; did you mean `{near}`?"));
             let near = near.unwrap_or_else(|| ": give its number, 0 to 255".to_owned());
             format!("`{text}` is no protocol that is known by name{near}")
         })?;
