@@ -38,7 +38,7 @@ impl Running {
             if row.wrong.is_none() {
                 self.report.say(format!("  firewall {}: {}", row.what, row.figure))?;
                 let why = self.why(port)?;
-                for line in report::wrap(&format!("         {why}")) {
+                for line in report::wrap(&format!("  {why}")) {
                     self.report.say(format!("  {line}"))?;
                 }
             }
