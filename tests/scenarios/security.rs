@@ -655,3 +655,91 @@ fn discovery_comes_from_the_link() {
     assert_eq!(dropped(&sw, "c", DropReason::SecurityIngress), 1);
     sw.forget();
 }
+
+/// The parts of a packet that [`packet`] or a `spec` makes.
+fn cut_up(whole: &Wire, size: usize) -> Vec<Wire> {
+    let head = &whole.bytes[..14];
+    in_parts(&whole.bytes[14..], size).iter().map(|part| [head, part].concat().wire()).collect()
+}
+
+#[test]
+fn a_large_ping_passes_stateless_groups_in_parts() {
+    let stateless = LAB.replace("name = \"web\", rules", "name = \"web\", stateful = false, rules");
+    let mut sw = Switch::from(&stateless);
+    sw.settle();
+    for part in cut_up(&packet('c', 'a', "icmp echo id=7 len=3000"), 1000) {
+        sw.send("c", part.clone());
+        sw.expect("a", part);
+    }
+    sw.forget();
+}
+
+#[test]
+fn parts_that_a_router_brings_back_pass_one_by_one() {
+    let mut sw = with_router();
+    let whole = spec(
+        "eth src=52:54:00:00:00:0a dst=02:00:00:00:00:01 ip src=10.0.0.10 dst=10.0.0.11 udp sport=40000 dport=5000 len=3000",
+    );
+    let parts = cut_up(&whole, 1000);
+    let count = parts.len();
+    for part in parts {
+        sw.send("a", part);
+    }
+    let came =
+        sw.take_all("b").into_iter().filter(|frame| frame.bytes[12..14] == [8, 0] && frame.bytes[23] == 17);
+    assert_eq!(came.count(), count);
+    sw.forget();
+}
+
+#[test]
+fn strangers_do_not_cost_a_guest_its_own_parts() {
+    let mut sw = lab();
+    let own = cut_up(&packet('a', 'c', "udp sport=40000 dport=53 len=3000"), 1000);
+    // The later parts of its datagram wait for the first one.
+    for part in &own[1..] {
+        sw.send("a", part.clone());
+    }
+    // Later parts of packets that never come, from outside.
+    for id in 0..2000u16 {
+        let mut later = packet('c', 'a', "udp sport=1 dport=2 len=40").bytes[14..].to_vec();
+        later[4..6].copy_from_slice(&id.to_be_bytes());
+        later[6..8].copy_from_slice(&[0, 185]);
+        seal(&mut later);
+        sw.send(
+            "c",
+            framed("52:54:00:00:00:0c".parse().unwrap(), "52:54:00:00:00:0a".parse().unwrap(), &later),
+        );
+    }
+    sw.send("a", own[0].clone());
+    assert_eq!(sw.take_all("c").len(), own.len());
+    for _ in 0..10 {
+        sw.advance(Duration::from_secs(60));
+        sw.settle();
+    }
+    sw.forget();
+}
+
+#[test]
+fn snap_hides_nothing_where_macs_alone_are_known() {
+    let mut sw = Switch::from(
+        r#"
+network = [{ name = "bare" }]
+port = [
+  { name = "a", network = "bare", mac_address = "52:54:00:00:00:0a", port_security_enabled = true, interface = { kind = "packet", name = "eth-a" } },
+  { name = "b", network = "bare", interface = { kind = "packet", name = "eth-b" } },
+]"#,
+    );
+    sw.settle();
+    let llc = |header: &[u8]| {
+        [&[0xff; 6][..], &[0x52, 0x54, 0, 0, 0, 0xa, 0, 46], header, &[0; 60]].concat().wire()
+    };
+    sw.send("a", llc(&[0x42, 0x42, 3]));
+    sw.expect("b", llc(&[0x42, 0x42, 3]));
+    sw.forget();
+    for (count, kind) in (1..).zip([[0x86, 0xdd], [8, 0], [8, 6], [0x81, 0]]) {
+        sw.send("a", llc(&[0xaa, 0xaa, 3, 0, 0, 0, kind[0], kind[1]]));
+        sw.expect_nothing("b");
+        assert_eq!(dropped(&sw, "a", DropReason::EthertypeNotAllowed), count);
+        sw.forget();
+    }
+}
